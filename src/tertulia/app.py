@@ -1,0 +1,84 @@
+"""The ASGI application: the guard in front, the routes of all rooms behind it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
+
+from tertulia import __version__
+from tertulia.auth.routes import router as auth_router
+from tertulia.bootstrap import Services, running
+from tertulia.config import Settings
+from tertulia.conversations.routes import router as conversations_router
+from tertulia.http.errors import register_error_handlers
+from tertulia.http.guard import Guard, GuardLimits
+from tertulia.http.health import router as health_router
+from tertulia.runs.routes import router as runs_router
+from tertulia.runs.socket import router as socket_router
+
+_EXPOSED_HEADERS = ["Idempotent-Replayed", "Link", "Location", "Retry-After", "X-Request-ID"]
+
+
+class Application:
+    """Tertulia as an ASGI application; everything is built in its lifespan."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._services: Services | None = None
+        self.fastapi = self._routes()
+        self._guarded = Guard(self.fastapi, limits=GuardLimits(body_bytes=settings.max_body_bytes))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or the lifespan."""
+        await self._guarded(scope, receive, send)
+
+    def begin_drain(self) -> None:
+        """The process has been told to stop. Call it in the event loop."""
+        if self._services is not None:
+            self._services.begin_drain()
+
+    def _routes(self) -> FastAPI:
+        app = FastAPI(
+            title="Tertulia",
+            version=__version__,
+            summary="The conversation backend for AI apps",
+            lifespan=self._lifespan,
+            # A redirect would have to name this host, which only the client claims to know.
+            redirect_slashes=False,
+        )
+        if self._settings.cors_origins:
+            app.add_middleware(
+                CORSMiddleware,
+                allow_origins=self._settings.cors_origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=_EXPOSED_HEADERS,
+            )
+        register_error_handlers(app)
+        for router in (
+            health_router,
+            auth_router,
+            conversations_router,
+            runs_router,
+            socket_router,
+        ):
+            app.include_router(router)
+        return app
+
+    @asynccontextmanager
+    async def _lifespan(self, app: FastAPI) -> AsyncGenerator[None]:
+        async with running(self._settings) as services:
+            self._services = services
+            app.state.auth = services.auth
+            app.state.conversations = services.conversations
+            app.state.runs = services.runs
+            app.state.changes = services.changes
+            app.state.check_readiness = services.check_readiness
+            yield
+
+
+def create_app(settings: Settings) -> Application:
+    """Return the application; it needs a database and a secret key in its settings."""
+    return Application(settings)

@@ -1,0 +1,70 @@
+"""Who asks: what routes of any room depend on."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import HTTPConnection
+
+from tertulia.auth.service import AuthService
+from tertulia.domain.errors import Forbidden, Unauthenticated
+from tertulia.domain.users import Caller, User
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="bearer",
+    description="An access token from `POST /auth/login`, or an API key (`sk-…`).",
+)
+
+
+async def auth_service(connection: HTTPConnection) -> AuthService:
+    """Return the service that the app was built with."""
+    return cast("AuthService", connection.app.state.auth)
+
+
+Auth = Annotated[AuthService, Depends(auth_service)]
+
+
+async def current_caller(
+    connection: HTTPConnection,
+    auth: Auth,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Caller:
+    """Return who sent `Authorization: Bearer …`; costs one statement a request.
+
+    Raises:
+        Unauthenticated: Nobody did, or nobody that is known; also with two such headers, of which
+            a proxy may have judged the other.
+        UserInactive: The user's account is closed.
+    """
+    if credentials is None or len(connection.headers.getlist("authorization")) > 1:
+        raise Unauthenticated
+    return await auth.authenticate(credentials.credentials)
+
+
+CurrentCaller = Annotated[Caller, Depends(current_caller)]
+"""A route's parameter: the user and the credential that proved it."""
+
+
+async def current_user(caller: CurrentCaller) -> User:
+    """Return the user behind the request; raises what `current_caller` raises."""
+    return caller.user
+
+
+CurrentUser = Annotated[User, Depends(current_user)]
+"""A route's parameter: the user behind the request."""
+
+
+async def current_login(caller: CurrentCaller) -> Caller:
+    """Return a caller that has logged in: a leaked API key shall not become an account.
+
+    Raises:
+        Forbidden: The caller came with an API key.
+    """
+    if caller.session_id is None:
+        raise Forbidden("An API key may not do this; log in with the account's password")
+    return caller
+
+
+CurrentLogin = Annotated[Caller, Depends(current_login)]
+"""A route's parameter: the caller, who came with a session's access token."""

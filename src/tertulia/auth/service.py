@@ -1,0 +1,364 @@
+"""Accounts: every use case, and `authenticate`, which decides who asks for every door."""
+
+import hmac
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from tertulia.auth.accounts import check_key_name, check_password, checked
+from tertulia.auth.administration import UserAdministration
+from tertulia.auth.pages import page_of, place_of
+from tertulia.auth.passwords import Passwords
+from tertulia.auth.tokens import (
+    API_KEY_PREFIX_CHARS,
+    API_KEY_START,
+    INVALID_TOKEN,
+    AccessTokens,
+    Secret,
+    is_api_key,
+    new_api_key,
+    new_refresh_token,
+    session_of,
+)
+from tertulia.domain.errors import (
+    ApiKeyNotFound,
+    RefreshTokenReused,
+    RegistrationClosed,
+    SessionNotFound,
+    TooManyApiKeys,
+    Unauthenticated,
+    UserInactive,
+    WrongCredentials,
+    WrongPassword,
+)
+from tertulia.domain.ids import new_id
+from tertulia.domain.users import ApiKey, Caller, Session, User
+from tertulia.http.paging import Page
+from tertulia.storage.database import Database, retried
+from tertulia.storage.notices import Notifier
+from tertulia.storage.repositories.users import UserCredentials
+
+LOGIN_ATTEMPTS = 3
+"""How often a password is checked again because the stored hash was replaced meanwhile."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a client keeps of a login."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    """Good for one use, which returns the next."""
+    expires_in: int
+    """Seconds until the access token ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """A key and its secret, which nobody can read again."""
+
+    api_key: ApiKey
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthService:
+    """Registers, logs in, recognises and forgets users."""
+
+    database: Database
+    passwords: Passwords
+    tokens: AccessTokens
+    notifier: Notifier
+    registration_open: bool = True
+    access_lifetime: timedelta = timedelta(minutes=30)
+    refresh_lifetime: timedelta = timedelta(days=30)
+    """How long a login lasts without being refreshed."""
+    api_keys_max: int = 100
+    """Of one user, expired ones included, revoked ones not."""
+
+    async def authenticate(self, token: str) -> Caller:
+        """Return who a bearer token stands for: an access token or an API key. One statement.
+
+        The one place where credentials are judged, for headers and sockets alike. Ask it again
+        now and then about a connection that stays open.
+
+        Raises:
+            Unauthenticated: It is malformed, forged, expired or revoked.
+            UserInactive: It is genuine, and its user's account is closed.
+        """
+        if token.startswith(API_KEY_START):
+            return await self._authenticate_key(token)
+        claims = self.tokens.read(token)
+        async with self.database.reading() as work:
+            known = await work.sessions.authenticate(
+                claims.session_id, user_id=claims.user_id, token_expires_at=claims.expires_at
+            )
+        if known is None:
+            raise Unauthenticated(INVALID_TOKEN)
+        # Closing an account ends its sessions; its user is told why, not to log in again.
+        if not known.user.is_active:
+            raise UserInactive
+        if not known.is_live:
+            raise Unauthenticated(INVALID_TOKEN)
+        return Caller(user=known.user, session_id=claims.session_id, api_key_id=None)
+
+    async def _authenticate_key(self, token: str) -> Caller:
+        if not is_api_key(token):
+            raise Unauthenticated(INVALID_TOKEN)
+        async with self.database.reading() as work:
+            known = await work.api_keys.authenticate(Secret(token).hash)
+        if known is None:
+            raise Unauthenticated(INVALID_TOKEN)
+        if not known.user.is_active:
+            raise UserInactive
+        return Caller(user=known.user, session_id=None, api_key_id=known.key_id)
+
+    async def register(self, *, email: str, username: str, password: str) -> User:
+        """Make an account for whoever asks.
+
+        Raises:
+            RegistrationClosed: This server does not do that.
+            Invalid: The address, the name or the password cannot be one.
+            EmailTaken: Somebody has that address, in any case or Unicode form.
+            UsernameTaken: The same for the name.
+            Overloaded: Too many passwords are being hashed.
+        """
+        if not self.registration_open:
+            raise RegistrationClosed
+        users = UserAdministration(self.database, self.passwords)
+        return await users.create_user(email=email, username=username, password=password)
+
+    async def delete_account(self, user_id: UUID, *, password: str) -> None:
+        """Delete the user and everything of theirs; their runs are stopped.
+
+        Raises:
+            WrongPassword: It is not theirs.
+        """
+        password_hash = await self._confirm(user_id, password, field_="body.password")
+        run_ids = await self._delete_user(user_id, password_hash)
+        self.notifier.stopped(run_ids)
+
+    @retried
+    async def _delete_user(self, user_id: UUID, password_hash: str) -> list[UUID]:
+        async with self.database.transaction() as work:
+            # First the runs: their executors lock them in the same order.
+            runs = await work.runs.lock_active_of_user(user_id)
+            if not await work.users.delete(user_id, password_hash=password_hash):
+                raise WrongPassword(field="body.password")
+        return [run.id for run in runs]
+
+    async def login(self, *, email: str, password: str) -> Tokens:
+        """Begin a session.
+
+        Takes as long for an address that nobody has as for a wrong password.
+
+        Raises:
+            WrongCredentials: Nobody has that address, or not that password.
+            UserInactive: The password is right, and the account is closed.
+            Overloaded: Too many passwords are being hashed.
+        """
+        for _ in range(LOGIN_ATTEMPTS):
+            async with self.database.reading() as work:
+                found = await work.users.find_credentials(email)
+            stored = None if found is None else found.password_hash
+            checked = await self.passwords.verify(password, stored)
+            if found is None or not checked.is_right:
+                raise WrongCredentials
+            if not found.user.is_active:
+                raise UserInactive
+            tokens = await self._begin_session(found)
+            if tokens is not None:
+                if checked.better_hash is not None:
+                    await self._replace_hash(found, checked.better_hash)
+                return tokens
+        raise WrongCredentials
+
+    @retried
+    async def _begin_session(self, credentials: UserCredentials) -> Tokens | None:
+        """Return None if the password or the account changed since it was checked."""
+        session_id = new_id()
+        refresh_token = new_refresh_token(session_id)
+        async with self.database.transaction() as work:
+            session = await work.sessions.create(
+                session_id,
+                user_id=credentials.user.id,
+                password_hash=credentials.password_hash,
+                refresh_hash=refresh_token.hash,
+                lifetime=self.refresh_lifetime,
+            )
+        return None if session is None else self._tokens(session, refresh_token)
+
+    @retried
+    async def _replace_hash(self, credentials: UserCredentials, better_hash: str) -> None:
+        async with self.database.transaction() as work:
+            await work.users.replace_password(
+                credentials.user.id, old_hash=credentials.password_hash, new_hash=better_hash
+            )
+
+    @retried
+    async def refresh(self, refresh_token: str) -> Tokens:
+        """Trade a refresh token for new tokens. Each is good once.
+
+        A second use means that two have it, the user and a thief, in whichever order: the session
+        ends for both.
+
+        Raises:
+            Unauthenticated: It is no refresh token, or its session has ended.
+            RefreshTokenReused: It was used before; its session has ended now.
+            UserInactive: Its user's account is closed.
+        """
+        session_id = session_of(refresh_token)
+        presented, following = Secret(refresh_token), new_refresh_token(session_id)
+        rotated: Session | None = None
+        async with self.database.transaction() as work:
+            session = await work.sessions.lock(session_id)
+            if session is None:
+                raise Unauthenticated(INVALID_TOKEN)
+            user = session.user
+            if not hmac.compare_digest(session.refresh_hash, presented.hash):
+                await work.sessions.revoke(session_id, user_id=user.id)
+            elif not user.is_active:
+                raise UserInactive
+            elif not session.is_live:
+                raise Unauthenticated(INVALID_TOKEN)
+            else:
+                rotated = await work.sessions.rotate(
+                    session_id,
+                    user_id=user.id,
+                    refresh_hash=following.hash,
+                    lifetime=self.refresh_lifetime,
+                )
+        # Raised out here, for inside the block it would undo the revocation.
+        if rotated is None:
+            log.warning("refresh token reused", session_id=str(session_id), user_id=str(user.id))
+            raise RefreshTokenReused
+        return self._tokens(rotated, following)
+
+    async def list_sessions(
+        self, user_id: UUID, *, limit: int, cursor: str | None = None
+    ) -> Page[Session]:
+        """Return the user's live sessions, newest first."""
+        async with self.database.reading() as work:
+            sessions = await work.sessions.list(user_id, limit=limit + 1, after=place_of(cursor))
+        return page_of(sessions, limit)
+
+    async def logout(self, session_id: UUID, *, user_id: UUID) -> None:
+        """End the session and with it every token it gave out, at once.
+
+        Raises:
+            SessionNotFound: The user has no such live session.
+        """
+        async with self.database.transaction() as work:
+            if not await work.sessions.revoke(session_id, user_id=user_id):
+                raise SessionNotFound
+
+    async def logout_everywhere(self, user_id: UUID) -> None:
+        """End every session of the user at once. API keys stay: each is revoked by name."""
+        async with self.database.transaction() as work:
+            await work.sessions.revoke_all(user_id)
+
+    async def change_password(self, user_id: UUID, *, current: str, new: str) -> Tokens:
+        """Change the password, end every session, and begin the caller's anew.
+
+        Raises:
+            WrongPassword: `current` is not the user's password.
+            Invalid: `new` cannot be a password.
+            Overloaded: Too many passwords are being hashed.
+        """
+        new = checked(check_password, new, "new_password")
+        old_hash = await self._confirm(user_id, current, field_="body.current_password")
+        return await self._replace_password(user_id, old_hash, await self.passwords.hash(new))
+
+    @retried
+    async def _replace_password(self, user_id: UUID, old_hash: str, new_hash: str) -> Tokens:
+        session_id = new_id()
+        refresh_token = new_refresh_token(session_id)
+        async with self.database.transaction() as work:
+            replaced = await work.users.replace_password(
+                user_id, old_hash=old_hash, new_hash=new_hash
+            )
+            if not replaced:
+                raise WrongPassword(field="body.current_password")
+            await work.sessions.revoke_all(user_id)
+            session = await work.sessions.create(
+                session_id,
+                user_id=user_id,
+                password_hash=new_hash,
+                refresh_hash=refresh_token.hash,
+                lifetime=self.refresh_lifetime,
+            )
+            if session is None:
+                raise UserInactive
+        return self._tokens(session, refresh_token)
+
+    @retried
+    async def create_api_key(
+        self, user_id: UUID, *, name: str, lifetime: timedelta | None = None
+    ) -> NewApiKey:
+        """Make a key for the user.
+
+        Args:
+            user_id: Whose.
+            name: 1 to 100 visible characters; need not be unique.
+            lifetime: None for a key that is good until it is revoked.
+
+        Raises:
+            Invalid: That is no name.
+            TooManyApiKeys: They have `api_keys_max` already.
+        """
+        name = checked(check_key_name, name, "name")
+        secret = new_api_key()
+        async with self.database.transaction() as work:
+            await work.users.lock(user_id)
+            if await work.api_keys.count(user_id) >= self.api_keys_max:
+                raise TooManyApiKeys
+            api_key = await work.api_keys.create(
+                new_id(),
+                user_id=user_id,
+                name=name,
+                prefix=secret.text[:API_KEY_PREFIX_CHARS],
+                key_hash=secret.hash,
+                lifetime=lifetime,
+            )
+        return NewApiKey(api_key, secret.text)
+
+    async def list_api_keys(
+        self, user_id: UUID, *, limit: int, cursor: str | None = None
+    ) -> Page[ApiKey]:
+        """Return the user's keys that are not revoked, newest first."""
+        async with self.database.reading() as work:
+            keys = await work.api_keys.list(user_id, limit=limit + 1, after=place_of(cursor))
+        return page_of(keys, limit)
+
+    async def revoke_api_key(self, api_key_id: UUID, *, user_id: UUID) -> None:
+        """Let the key open nothing any more, at once.
+
+        Raises:
+            ApiKeyNotFound: The user has no such key.
+        """
+        async with self.database.transaction() as work:
+            if not await work.api_keys.revoke(api_key_id, user_id=user_id):
+                raise ApiKeyNotFound
+
+    async def _confirm(self, user_id: UUID, password: str, *, field_: str) -> str:
+        """Return the hash that the user's password was found to match."""
+        async with self.database.reading() as work:
+            credentials = await work.users.get_credentials(user_id)
+        checked = await self.passwords.verify(password, credentials.password_hash)
+        if not checked.is_right:
+            raise WrongPassword(field=field_)
+        return credentials.password_hash
+
+    def _tokens(self, session: Session, refresh_token: Secret) -> Tokens:
+        access_token = self.tokens.issue(
+            user_id=session.user_id,
+            session_id=session.id,
+            issued_at=session.refreshed_at,
+            lifetime=self.access_lifetime,
+        )
+        expires_in = int(self.access_lifetime.total_seconds())
+        return Tokens(access_token, refresh_token.text, expires_in)

@@ -1,0 +1,159 @@
+"""The secrets that stand for a user: access tokens, refresh tokens, API keys.
+
+An access token is a JWT (RFC 7519) that names a session. Refresh tokens and API keys are 256 random
+bits, stored as SHA-256: with so much chance in them a slow hash would protect nothing more.
+"""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import jwt
+
+from tertulia.domain.errors import Unauthenticated
+from tertulia.domain.ids import new_id
+
+API_KEY_START = "sk-"
+API_KEY_PREFIX_CHARS = 11
+"""How much of a key is kept in clear: `sk-` and 8 of its 43 random characters."""
+SECRET_KEY_BYTES_MIN = 32
+"""As many as SHA-256 has (RFC 7518, section 3.2)."""
+TOKEN_CHARS_MAX = 4096
+INVALID_TOKEN = "Invalid token"  # noqa: S105  what is said about a token, in the seed's words
+
+_ALGORITHM = "HS256"
+_ISSUER = "tertulia"
+_ACCESS = "access"
+_CLAIMS = ["iss", "sub", "sid", "typ", "iat", "exp", "jti"]
+_SECRET_BYTES = 32
+_REFRESH_PATTERN = re.compile(r"rt_([0-9a-f]{32})_[A-Za-z0-9_-]{43}")
+_API_KEY_PATTERN = re.compile(r"sk-[A-Za-z0-9_-]{43}")
+
+
+@dataclass(frozen=True, slots=True)
+class AccessClaims:
+    """What a genuine access token says. Whether it is still good is for the database to say."""
+
+    user_id: UUID
+    session_id: UUID
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A refresh token or an API key, and the hash that is stored in its place."""
+
+    text: str = field(repr=False)
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode()).digest()
+
+
+class AccessTokens:
+    """Signs access tokens, and reads those it signed.
+
+    Args:
+        secret_key: At least 32 bytes in UTF-8; whoever has it is everybody.
+    """
+
+    def __init__(self, secret_key: str) -> None:
+        self._key = secret_key.encode()
+        if len(self._key) < SECRET_KEY_BYTES_MIN:
+            raise ValueError(f"The secret key is shorter than {SECRET_KEY_BYTES_MIN} bytes")
+
+    def issue(
+        self, *, user_id: UUID, session_id: UUID, issued_at: datetime, lifetime: timedelta
+    ) -> str:
+        """Return a token for a session; both its times are whole seconds.
+
+        Args:
+            user_id: Whose.
+            session_id: Of which login.
+            issued_at: By the database's clock, which also judges its end.
+            lifetime: From then.
+        """
+        issued_s = int(issued_at.timestamp())
+        claims = {
+            "iss": _ISSUER,
+            "sub": str(user_id),
+            "sid": str(session_id),
+            "typ": _ACCESS,
+            "iat": issued_s,
+            "exp": issued_s + int(lifetime.total_seconds()),
+            "jti": str(new_id()),
+        }
+        return jwt.encode(claims, self._key, algorithm=_ALGORITHM)  # pyright: ignore[reportUnknownMemberType]  its key may be of a library that is not installed
+
+    def read(self, token: str) -> AccessClaims:
+        """Return what the token says, if it was signed here and is an access token.
+
+        Its end is read and not judged: see `SessionRepository.authenticate`.
+
+        Raises:
+            Unauthenticated: It is anything else, however long or malformed.
+        """
+        if len(token) > TOKEN_CHARS_MAX or not token.isascii():
+            raise Unauthenticated(INVALID_TOKEN)
+        try:
+            claims: dict[str, Any] = jwt.decode(  # pyright: ignore[reportUnknownMemberType]  as in `issue`
+                token,
+                self._key,
+                algorithms=[_ALGORITHM],
+                issuer=_ISSUER,
+                options={"require": _CLAIMS, "verify_exp": False, "verify_iat": False},
+            )
+            return _access_claims(claims)
+        # PyJWT means to raise its own errors only; a forged token must not find an exception to it.
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise Unauthenticated(INVALID_TOKEN) from error
+
+
+def new_refresh_token(session_id: UUID) -> Secret:
+    """Return a token that names its session and cannot be guessed from it."""
+    return Secret(f"rt_{session_id.hex}_{secrets.token_urlsafe(_SECRET_BYTES)}")
+
+
+def session_of(refresh_token: str) -> UUID:
+    """Return the session that a refresh token names; it proves nothing.
+
+    Raises:
+        Unauthenticated: It is no refresh token.
+    """
+    match = _REFRESH_PATTERN.fullmatch(refresh_token)
+    if match is None:
+        raise Unauthenticated(INVALID_TOKEN)
+    return UUID(match[1])
+
+
+def new_api_key() -> Secret:
+    """Return a key: `sk-` and 43 characters that are safe in URLs, shells and headers."""
+    return Secret(API_KEY_START + secrets.token_urlsafe(_SECRET_BYTES))
+
+
+def is_api_key(token: str) -> bool:
+    """Whether it has the form of a key."""
+    return _API_KEY_PATTERN.fullmatch(token) is not None
+
+
+def _access_claims(claims: dict[str, Any]) -> AccessClaims:
+    """Return the claims in their types; ValueError, TypeError or OverflowError if they are not."""
+    expires_s = claims["exp"]
+    if claims["typ"] != _ACCESS or type(expires_s) is not int:
+        raise ValueError("not an access token")
+    return AccessClaims(
+        user_id=UUID(_text(claims["sub"])),
+        session_id=UUID(_text(claims["sid"])),
+        expires_at=datetime.fromtimestamp(expires_s, UTC),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value

@@ -1,0 +1,229 @@
+"""Builds everything once, from the settings, and takes it down again."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from tertulia.auth.passwords import Passwords
+from tertulia.auth.service import AuthService
+from tertulia.auth.tokens import AccessTokens
+from tertulia.config import Settings
+from tertulia.conversations.service import ConversationService
+from tertulia.domain.errors import Draining
+from tertulia.domain.ids import new_id
+from tertulia.jobs.worker import JobWorker
+from tertulia.llm.catalog import ModelCatalog
+from tertulia.llm.local import BUNDLED_MODEL, LocalModel, bundled_model_path
+from tertulia.llm.openai_compatible import OpenAICompatible
+from tertulia.llm.others import OtherProvider
+from tertulia.llm.providers import Provider
+from tertulia.runs.changes import Changes
+from tertulia.runs.executor import Executor
+from tertulia.runs.feeds import Feeds
+from tertulia.runs.follower import Follower
+from tertulia.runs.keeper import Keeper
+from tertulia.runs.prompt import PromptBuilder
+from tertulia.runs.service import RunService
+from tertulia.runs.titles import TitleWriter
+from tertulia.runs.writer import EventWriter
+from tertulia.storage.database import Database, DatabaseLimits
+from tertulia.storage.notices import Listener, Notice, Notifier
+from tertulia.telemetry.tasks import TaskSet
+
+OPENAI_URL = "https://api.openai.com/v1"
+_TASKS_END_S = 3.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the routes call, and what the server's life needs."""
+
+    auth: AuthService
+    conversations: ConversationService
+    runs: RunService
+    changes: Changes
+    database: Database
+    feeds: Feeds
+
+    def begin_drain(self) -> None:
+        """Tell followers to go on elsewhere; called in the event loop when told to stop."""
+        self.feeds.drain()
+
+    async def check_readiness(self) -> None:
+        """Make sure that requests can be served.
+
+        Raises:
+            Unavailable: The database is away, or this process is stopping.
+        """
+        if self.feeds.is_draining:
+            raise Draining
+        await self.database.check()
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncGenerator[Services]:
+    """Build everything, keep it running for as long as the block does, and take it down.
+
+    On the way out the runs of this process are handed over to the others.
+
+    Raises:
+        DatabaseUnavailable: There is no database.
+        UnsafeDatabase: It may lose what it acknowledged, and this is production.
+        ValueError: The settings name a model that there is not.
+    """
+    assert settings.database_url is not None, "the entrance provides a database"  # noqa: S101
+    assert settings.secret_key is not None, "the entrance provides a key"  # noqa: S101
+    models = build_models(settings)
+    dsn = settings.database_url.get_secret_value()
+    database = await Database.open(dsn, DatabaseLimits(pool_size=settings.pool_size))
+    tasks = TaskSet()
+    try:
+        await _check_durability(database, settings)
+        services, keeper = _build(settings, database, models, tasks)
+        yield services
+        services.begin_drain()
+        await keeper.hand_over(patience_s=settings.drain_s)
+    finally:
+        await tasks.cancel_all(_TASKS_END_S)
+        await models.close()
+        await database.close()
+
+
+def build_models(settings: Settings) -> ModelCatalog:
+    """Return every model that the settings make available, the bundled one loaded.
+
+    Raises:
+        ValueError: There is none, or not the one that should be the default.
+    """
+    providers: dict[str, Provider] = {}
+    default = settings.default_model
+    path = settings.local_model_path or bundled_model_path()
+    if settings.local_model and path is not None:
+        local = LocalModel(path)
+        local.load()
+        providers[local.name] = local
+        default = default or f"{local.name}:{BUNDLED_MODEL}"
+    if settings.openai_base_url or settings.openai_api_key:
+        key = settings.openai_api_key
+        providers["openai"] = OpenAICompatible(
+            "openai",
+            settings.openai_base_url or OPENAI_URL,
+            key.get_secret_value() if key else None,
+            continuation=settings.openai_continuation,
+        )
+    for name, secret in (
+        ("anthropic", settings.anthropic_api_key),
+        ("google", settings.google_api_key),
+        ("mistral", settings.mistral_api_key),
+        ("groq", settings.groq_api_key),
+        ("cohere", settings.cohere_api_key),
+    ):
+        if secret is not None:
+            providers[name] = OtherProvider(name, {"api_key": secret.get_secret_value()})
+    if settings.bedrock:
+        providers["bedrock"] = OtherProvider("bedrock", {})
+    if default is None:
+        raise ValueError("There is no bundled model here: name one in TERTULIA_DEFAULT_MODEL")
+    return ModelCatalog(providers, default)
+
+
+def _build(
+    settings: Settings, database: Database, models: ModelCatalog, tasks: TaskSet
+) -> tuple[Services, Keeper]:
+    assert settings.secret_key is not None, "see `running`"  # noqa: S101
+    process_id = new_id()
+    notifier, feeds, changes = Notifier(database), Feeds(), Changes()
+    writer = EventWriter(database, feeds, notifier, process_id)
+    executor = Executor(
+        database=database,
+        models=models,
+        prompts=PromptBuilder(database, settings.system_prompt, settings.context_messages),
+        writer=writer,
+        tasks=tasks,
+        deadline_s=settings.run_deadline_s,
+        max_runs=settings.max_runs,
+    )
+    follower = Follower(database, feeds, executor.executes)
+    keeper = Keeper(database, executor, notifier, process_id)
+    titles = TitleWriter(database, models, notifier)
+    receive = _receiver(feeds, executor, keeper, changes)
+    listener = Listener(database.dsn, receive, missed=_looker(feeds, keeper))
+    for name, loop in (
+        ("notifier", notifier.run()),
+        ("listener", listener.run()),
+        ("event writer", writer.run()),
+        ("feeds", follower.watch()),
+        ("keeper", keeper.run()),
+        ("jobs", JobWorker(database, {"title": titles.write}).run()),
+    ):
+        tasks.spawn(loop, name=name)
+    services = Services(
+        auth=AuthService(
+            database,
+            Passwords(),
+            AccessTokens(settings.secret_key.get_secret_value()),
+            notifier,
+            registration_open=settings.registration_open,
+            access_lifetime=timedelta(minutes=settings.access_token_minutes),
+            refresh_lifetime=timedelta(days=settings.refresh_token_days),
+        ),
+        conversations=ConversationService(database, notifier, models.default),
+        runs=RunService(
+            database, models, executor, follower, notifier, process_id, settings.run_attempts
+        ),
+        changes=changes,
+        database=database,
+        feeds=feeds,
+    )
+    return services, keeper
+
+
+def _receiver(
+    feeds: Feeds, executor: Executor, keeper: Keeper, changes: Changes
+) -> Callable[[Notice], None]:
+    def receive(notice: Notice) -> None:
+        match notice["kind"]:
+            case "stored":
+                for run_id in notice["run_ids"]:
+                    feeds.look(UUID(run_id))
+            case "stopped":
+                for run_id in notice["run_ids"]:
+                    executor.lose(UUID(run_id))
+                    feeds.look(UUID(run_id))
+            case "claimable":
+                keeper.wake()
+            case "changed":
+                changes.publish(notice)
+            case other:
+                # A newer replica may have more to say.
+                log.debug("notice not understood", kind=other)
+
+    return receive
+
+
+def _looker(feeds: Feeds, keeper: Keeper) -> Callable[[], None]:
+    def look() -> None:
+        feeds.look_at_all()
+        keeper.wake()
+
+    return look
+
+
+class UnsafeDatabase(Exception):  # noqa: N818  named for what is wrong
+    """PostgreSQL may lose what it acknowledged."""
+
+
+async def _check_durability(database: Database, settings: Settings) -> None:
+    unsafe = await database.unsafe_settings()
+    if not unsafe:
+        return
+    names = ", ".join(unsafe)
+    if settings.environment == "production":
+        raise UnsafeDatabase(f"PostgreSQL runs with {names} off: it may lose stored messages")
+    log.warning("PostgreSQL may lose stored messages", off=names)

@@ -1,0 +1,60 @@
+"""`tertulia db`: the history of the schema."""
+
+from typing import Annotated
+
+import typer
+
+from tertulia.cli.database import database, wait_for_database
+from tertulia.cli.errors import CommandFailed
+from tertulia.cli.progress import Terminal
+from tertulia.cli.settings import DataDir, database_url, load_settings
+from tertulia.storage import migrations
+from tertulia.storage.revisions import MigrationFailed, move
+
+
+def commands() -> typer.Typer:
+    """Return the group."""
+    group = typer.Typer(help="Migrate the database.", no_args_is_help=True)
+    group.command()(upgrade)
+    group.command()(downgrade)
+    group.command()(current)
+    return group
+
+
+def upgrade(
+    revision: Annotated[str, typer.Argument(help="Where to; the newest by default.")] = "head",
+    data_dir: DataDir = None,
+) -> None:
+    """Bring the schema to a newer revision."""
+    _migrate(revision, data_dir, up=True)
+
+
+def downgrade(
+    revision: Annotated[str, typer.Argument(help='Where to: a revision, "-1" or "base".')],
+    data_dir: DataDir = None,
+) -> None:
+    """Take the schema back. What the newer revisions stored is lost."""
+    _migrate(revision, data_dir, up=False)
+
+
+def current(data_dir: DataDir = None) -> None:
+    """Say which revision the database is at, and which is the newest."""
+    terminal = Terminal()
+    settings = load_settings(data_dir)
+    with database(database_url(settings), settings.data_dir, terminal.step) as dsn:
+        revision = wait_for_database(dsn, terminal.step).revision
+        newest = migrations.head()
+        note = "" if revision == newest else f" (the newest is {newest})"
+        terminal.print(f"{revision or 'none'}{note}")
+
+
+def _migrate(revision: str, data_dir: DataDir, *, up: bool) -> None:
+    terminal = Terminal()
+    settings = load_settings(data_dir)
+    with database(database_url(settings), settings.data_dir, terminal.step) as dsn:
+        try:
+            move(dsn, revision, up=up)
+        except MigrationFailed as error:
+            raise CommandFailed(str(error)) from error
+        at = wait_for_database(dsn, terminal.step).revision
+        terminal.good(f"The database is at revision {at or 'none'}.")

@@ -1,0 +1,94 @@
+"""HTTP/1.1 as uvicorn speaks it through httptools, with the bounds that it lacks."""
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+HEAD_LIMIT_BYTES = 64 * 1024
+"""Request line and headers together. (One more read of at most 256 KiB may have been taken in.)"""
+HEAD_TIMEOUT_S = 15.0
+"""From the first byte of a request, or from the connection's beginning, to the end of its head."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Ends connections whose request heads are too long or too slow; refuses in our error shape.
+
+    Between requests, uvicorn's keep-alive timeout holds instead.
+    """
+
+    _heads = 0
+    _head_bytes = 0
+    _in_head = True
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count a head's bytes as they come; what comes after the refusal is dropped."""
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._deadline is None:
+            self._expect_head()
+        was_in_head, heads = self._in_head, self._heads
+        super().data_received(data)
+        if was_in_head and heads == self._heads and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT_BYTES:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large")
+
+    def on_headers_complete(self) -> None:
+        """Note the end of a head."""
+        self._in_head = False
+        self._heads += 1
+        self._head_bytes = 0
+        self._forget_deadline()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the next byte begins a head."""
+        self._in_head = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP."""
+        del msg
+        self._refuse(HTTPStatus.BAD_REQUEST, "invalid_http")
+
+    def _expect_head(self) -> None:
+        self._deadline = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "head_timeout")
+
+    def _refuse(self, status: HTTPStatus, code: str) -> None:
+        body = json.dumps({"detail": status.description or status.phrase, "code": code}).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()]
+        lines += [name + b": " + value + b"\r\n" for name, value in headers]
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        # A response that has begun cannot be begun again.
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self.transport.write(b"".join([*lines, b"\r\n", body]))
+        self.transport.close()

@@ -1,0 +1,50 @@
+"""What a caller asks to be made or changed, in plain values."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Generic, TypeVar
+from uuid import UUID
+
+Thing = TypeVar("Thing")
+
+
+class Unset(Enum):
+    """The type of `UNSET`."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+"""Nothing was said about it; None, where it is allowed, says something."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationChange:
+    """What shall be different about a conversation."""
+
+    title: str | Unset | None = UNSET
+    """None: untitled again, so that the model may give it a title."""
+    model_type: str | None = None
+    """None keeps it."""
+    is_archived: bool | None = None
+    """None keeps it."""
+    head_id: UUID | Unset | None = UNSET
+    """The message at which the conversation ends from now on; None: before its first."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """A request that a client may repeat, and that must be done once."""
+
+    key: str
+    """The client's name for it."""
+    fingerprint: bytes
+    """Equal for requests that ask for the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made(Generic[Thing]):
+    """A thing, and whether an earlier request with the same key made it."""
+
+    thing: Thing
+    is_replayed: bool

@@ -1,0 +1,267 @@
+"""What can be done with the messages of a conversation; see `service` for the rules kept here."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from tertulia.conversations.changes import UNSET, KeyedRequest, Made, Unset
+from tertulia.conversations.tree import move_head
+from tertulia.domain.conversations import Message, Role
+from tertulia.domain.errors import Invalid, RunActive
+from tertulia.domain.ids import new_id
+from tertulia.domain.parts import TextPart
+from tertulia.http.paging import Page, decode_cursor, encode_cursor
+from tertulia.storage.database import Database, retried
+from tertulia.storage.notices import Notifier
+from tertulia.storage.repositories.runs import LockedRun
+from tertulia.storage.unit_of_work import UnitOfWork
+
+_WRITTEN = "This message is being written; wait, or cancel the run"
+_ANSWERED = "This message is being answered; wait, or cancel the run"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageService:
+    """Appends, lists, corrects and deletes messages."""
+
+    database: Database
+    notifier: Notifier
+
+    async def append(
+        self,
+        conversation_id: UUID,
+        *,
+        user_id: UUID,
+        role: Role,
+        content: str,
+        parent_id: UUID | Unset | None = UNSET,
+        request: KeyedRequest | None = None,
+    ) -> Made[Message]:
+        """Store a message and make it the head. Nothing answers it by itself.
+
+        Args:
+            conversation_id: Where.
+            user_id: Whose.
+            role: As the client says. What a client calls `system` is kept under that name, and is
+                never an instruction to a model.
+            content: Its words.
+            parent_id: Below which message; unless that is the last of its branch, a new branch
+                starts. None: a new beginning, before all others. Unset: below the head.
+            request: The message that this request made before is returned as it is now.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+            MessageNotFound: It has no message `parent_id`; or this request made its message
+                before, and it has been deleted since.
+            RunActive: It is being answered; that answer is the head.
+            IdempotencyKeyReused: The key belongs to another request.
+        """
+        made = await self._append(
+            conversation_id,
+            user_id=user_id,
+            role=role,
+            content=content,
+            parent_id=parent_id,
+            request=request,
+        )
+        if not made.is_replayed:
+            self.notifier.changed(
+                "message.created",
+                user_id=user_id,
+                conversation_id=conversation_id,
+                message_id=made.thing.id,
+            )
+        return made
+
+    @retried
+    async def _append(
+        self,
+        conversation_id: UUID,
+        *,
+        user_id: UUID,
+        role: Role,
+        content: str,
+        parent_id: UUID | Unset | None,
+        request: KeyedRequest | None,
+    ) -> Made[Message]:
+        id_ = new_id()
+        async with self.database.transaction() as work:
+            locked = await work.conversations.lock(conversation_id, user_id=user_id)
+            if request is not None:
+                made_before = await work.idempotency.claim(
+                    request.key, user_id=user_id, fingerprint=request.fingerprint, resource_id=id_
+                )
+                if made_before is not None:
+                    found = await work.messages.get(
+                        made_before, conversation_id=conversation_id, user_id=user_id
+                    )
+                    return Made(found, is_replayed=True)
+            if await work.runs.lock_active(conversation_id):
+                raise RunActive
+            parent = (
+                work.messages.head(locked)
+                if parent_id is UNSET
+                else await work.messages.place(locked, parent_id)
+            )
+            message, _ = await work.messages.append(
+                locked, id_, parent=parent, role=role, parts=[TextPart(content)]
+            )
+        return Made(message, is_replayed=False)
+
+    async def list(
+        self,
+        conversation_id: UUID,
+        *,
+        user_id: UUID,
+        limit: int,
+        tip: UUID | Literal["head"] | None = None,
+        skip: int = 0,
+        cursor: str | None = None,
+        newest_first: bool = False,
+    ) -> Page[Message]:
+        """Return messages in the order in which they were stored.
+
+        Args:
+            conversation_id: Of which conversation.
+            user_id: Whose.
+            limit: At most so many.
+            tip: Only those on the way from the first message to this one. None: of all branches.
+            skip: Leave out so many first; costs as much as reading them.
+            cursor: Of the page before, asked for in the same way. The head may have moved since:
+                what is read on is the branch to what it was.
+            newest_first: Read backwards.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+            MessageNotFound: It has no message `tip`.
+            Invalid: The cursor is not one of this list's.
+        """
+        after_seq, tip_id = _begin(cursor, tip)
+        async with self.database.reading() as work:
+            if tip_id == "head":
+                tip_id = (await work.conversations.get(conversation_id, user_id=user_id)).head_id
+                if tip_id is None:
+                    return Page([], None)
+            read = (
+                work.messages.list
+                if tip_id is None
+                else functools.partial(work.messages.list_branch, tip_id=tip_id)
+            )
+            found = await read(
+                conversation_id,
+                user_id=user_id,
+                limit=limit + 1,
+                skip=skip,
+                after_seq=after_seq,
+                newest_first=newest_first,
+            )
+            if not found:
+                # Only now: a list that has something in it is the owner's, and so is its tip.
+                await work.conversations.get(conversation_id, user_id=user_id)
+                if tip_id is not None:
+                    await work.messages.get(
+                        tip_id, conversation_id=conversation_id, user_id=user_id
+                    )
+        items = found[:limit]
+        if len(found) == len(items):
+            return Page(items, None)
+        place = (items[-1].seq,) if tip_id is None else (items[-1].seq, tip_id)
+        return Page(items, encode_cursor(*place))
+
+    async def get(self, conversation_id: UUID, message_id: UUID, *, user_id: UUID) -> Message:
+        """Return one message.
+
+        Raises:
+            MessageNotFound: No such message there, or it is another user's.
+        """
+        async with self.database.reading() as work:
+            return await work.messages.get(
+                message_id, conversation_id=conversation_id, user_id=user_id
+            )
+
+    async def correct(
+        self, conversation_id: UUID, message_id: UUID, *, user_id: UUID, content: str
+    ) -> Message:
+        """Change what a message says, in its place; what came after it stays.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+            MessageNotFound: It has no such message.
+            RunActive: A run is writing this very message.
+        """
+        message = await self._correct(conversation_id, message_id, user_id=user_id, content=content)
+        self.notifier.changed(
+            "message.updated",
+            user_id=user_id,
+            conversation_id=conversation_id,
+            message_id=message_id,
+        )
+        return message
+
+    @retried
+    async def _correct(
+        self, conversation_id: UUID, message_id: UUID, *, user_id: UUID, content: str
+    ) -> Message:
+        async with self.database.transaction() as work:
+            locked = await work.conversations.lock(conversation_id, user_id=user_id)
+            active = await work.runs.lock_active(conversation_id)
+            if any(run.message_id == message_id for run in active):
+                raise RunActive(_WRITTEN)
+            return await work.messages.replace_content(locked, message_id, content)
+
+    async def delete(self, conversation_id: UUID, message_id: UUID, *, user_id: UUID) -> None:
+        """Delete one message; what followed it now follows its parent.
+
+        If the conversation ended with it, it ends with its parent.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+            MessageNotFound: It has no such message.
+            RunActive: It is being written, or being answered.
+        """
+        await self._delete(conversation_id, message_id, user_id=user_id)
+        self.notifier.changed(
+            "message.deleted",
+            user_id=user_id,
+            conversation_id=conversation_id,
+            message_id=message_id,
+        )
+
+    @retried
+    async def _delete(self, conversation_id: UUID, message_id: UUID, *, user_id: UUID) -> None:
+        async with self.database.transaction() as work:
+            locked = await work.conversations.lock(conversation_id, user_id=user_id)
+            active = await work.runs.lock_active(conversation_id)
+            await _refuse_if_in_use(work, active, message_id)
+            place = await work.messages.place(locked, message_id)
+            heir_id = await work.messages.delete(locked, place)
+            if locked.head_id == message_id:
+                await move_head(work, locked, heir_id)
+
+
+def _begin(
+    cursor: str | None, tip: UUID | Literal["head"] | None
+) -> tuple[int | None, UUID | Literal["head"] | None]:
+    """Return the `seq` after which a page begins, and the message its branch leads to."""
+    if cursor is None:
+        return None, tip
+    if tip is None:
+        return *decode_cursor(cursor, (int,)), None
+    after_seq, tip_then = decode_cursor(cursor, (int, UUID))
+    if tip not in ("head", tip_then):
+        raise Invalid("The cursor is not one of this branch's", field="query.cursor")
+    return after_seq, tip_then
+
+
+async def _refuse_if_in_use(
+    work: UnitOfWork, active: Sequence[LockedRun], message_id: UUID
+) -> None:
+    if not active:
+        return
+    prompts = await work.messages.parents([run.message_id for run in active])
+    if message_id in prompts:
+        raise RunActive(_WRITTEN)
+    if message_id in prompts.values():
+        raise RunActive(_ANSWERED)

@@ -1,0 +1,91 @@
+"""Which page of conversations or of messages a request asks for."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import Depends, Query
+
+from tertulia.domain.errors import Invalid
+from tertulia.http.paging import LIMIT_MAX, Cursor, Limit, Skip
+
+CONVERSATIONS_DEFAULT = 10
+"""Conversations of a page, unless `limit` or `take` says otherwise."""
+MESSAGES_DEFAULT = 50
+"""Messages of a page, unless `limit` says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationPage:
+    """Which of the caller's conversations."""
+
+    limit: int
+    skip: int
+    cursor: str | None
+    archived: bool | None
+    model_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """Which of a conversation's messages."""
+
+    limit: int
+    skip: int
+    cursor: str | None
+    newest_first: bool
+    tip: UUID | Literal["head"] | None
+    """None: all branches."""
+
+
+def _conversation_page(
+    *,
+    limit: Annotated[
+        int | None, Query(ge=1, le=LIMIT_MAX, description="Rows of one page: 10, at most 200.")
+    ] = None,
+    take: Annotated[
+        int | None, Query(ge=1, le=LIMIT_MAX, description="Another name of `limit`.")
+    ] = None,
+    skip: Skip = 0,
+    cursor: Cursor = None,
+    archived: Annotated[
+        bool | None, Query(description="Only those that are, or are not, archived.")
+    ] = None,
+    model_type: Annotated[
+        str | None, Query(max_length=200, description="Only those with this model.")
+    ] = None,
+) -> ConversationPage:
+    if limit is not None and take is not None and limit != take:
+        raise Invalid("`take` is another name of `limit`; send one of them", field="query.take")
+    return ConversationPage(
+        limit=limit or take or CONVERSATIONS_DEFAULT,
+        skip=skip,
+        cursor=cursor,
+        archived=archived,
+        model_type=model_type,
+    )
+
+
+def _message_page(
+    *,
+    limit: Limit = MESSAGES_DEFAULT,
+    skip: Skip = 0,
+    cursor: Cursor = None,
+    branch: Annotated[
+        Literal["head"] | UUID | None,
+        Query(
+            description="Only the messages on the way to this one; `head`: to the message that "
+            "the conversation ends at. Without it, the messages of all branches."
+        ),
+    ] = None,
+    order: Annotated[
+        Literal["asc", "desc"], Query(description="Oldest first, or newest first.")
+    ] = "asc",
+) -> MessagePage:
+    return MessagePage(
+        limit=limit, skip=skip, cursor=cursor, newest_first=order == "desc", tip=branch
+    )
+
+
+WantedConversations = Annotated[ConversationPage, Depends(_conversation_page)]
+WantedMessages = Annotated[MessagePage, Depends(_message_page)]

@@ -1,0 +1,217 @@
+"""`/conversations` and `/conversations/{id}/messages`, as both seeds have them."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response, status
+
+from tertulia.auth.dependencies import CurrentUser
+from tertulia.conversations.changes import UNSET, KeyedRequest
+from tertulia.conversations.pages import WantedConversations, WantedMessages
+from tertulia.conversations.schemas import (
+    ConversationCreate,
+    ConversationReplace,
+    ConversationResponse,
+    ConversationUpdate,
+    MessageCreate,
+    MessageResponse,
+    MessageUpdate,
+)
+from tertulia.conversations.service import ConversationService
+from tertulia.http.idempotency import IdempotencyKey, fingerprint
+from tertulia.http.paging import show_page
+
+REPLAYED = "Idempotent-Replayed"
+"""The header, `true`, of an answer about a thing that an earlier request with the key made."""
+
+router = APIRouter(prefix="/conversations", tags=["conversations"])
+
+
+def _service(request: Request) -> ConversationService:
+    return request.app.state.conversations
+
+
+async def _keyed(request: Request, key: IdempotencyKey) -> KeyedRequest | None:
+    if key is None:
+        return None
+    body = await request.body()
+    return KeyedRequest(key, fingerprint(request.method, request.url.path, body))
+
+
+Conversations = Annotated[ConversationService, Depends(_service)]
+Keyed = Annotated[KeyedRequest | None, Depends(_keyed)]
+
+
+@router.post("", status_code=status.HTTP_201_CREATED)
+async def create_conversation(
+    body: ConversationCreate,
+    user: CurrentUser,
+    conversations: Conversations,
+    keyed: Keyed,
+    response: Response,
+) -> ConversationResponse:
+    """Make a conversation, with its first message if there is one.
+
+    With an `Idempotency-Key` a repeated request returns the conversation that the first one made,
+    as it is now (404 if it has been deleted since), with the header `Idempotent-Replayed: true`.
+    """
+    made = await conversations.create(
+        user_id=user.id,
+        title=body.title,
+        model_type=body.model_type,
+        first_message=body.first_message,
+        request=keyed,
+    )
+    if made.is_replayed:
+        response.headers[REPLAYED] = "true"
+    return ConversationResponse.model_validate(made.thing)
+
+
+@router.get("")
+async def list_conversations(
+    wanted: WantedConversations,
+    user: CurrentUser,
+    conversations: Conversations,
+    request: Request,
+    response: Response,
+) -> list[ConversationResponse]:
+    """List your conversations, newest first; `Link: rel="next"` leads to the next page."""
+    page = await conversations.list(
+        user_id=user.id,
+        limit=wanted.limit,
+        skip=wanted.skip,
+        cursor=wanted.cursor,
+        archived=wanted.archived,
+        model_type=wanted.model_type,
+    )
+    shown = show_page(request, response, page)
+    return [ConversationResponse.model_validate(each) for each in shown]
+
+
+@router.get("/{conversation_id}")
+async def get_conversation(
+    conversation_id: UUID, user: CurrentUser, conversations: Conversations
+) -> ConversationResponse:
+    """Return one conversation."""
+    found = await conversations.get(conversation_id, user_id=user.id)
+    return ConversationResponse.model_validate(found)
+
+
+@router.patch("/{conversation_id}")
+async def update_conversation(
+    conversation_id: UUID,
+    body: ConversationUpdate,
+    user: CurrentUser,
+    conversations: Conversations,
+) -> ConversationResponse:
+    """Change what is given: title, model, archived or not, or the branch it is on."""
+    changed = await conversations.update(conversation_id, user_id=user.id, change=body.change())
+    return ConversationResponse.model_validate(changed)
+
+
+@router.put("/{conversation_id}", status_code=status.HTTP_202_ACCEPTED)
+async def replace_conversation(
+    conversation_id: UUID,
+    body: ConversationReplace,
+    user: CurrentUser,
+    conversations: Conversations,
+) -> ConversationResponse:
+    """Replace title and, if given, model and archived or not."""
+    changed = await conversations.update(conversation_id, user_id=user.id, change=body.change())
+    return ConversationResponse.model_validate(changed)
+
+
+@router.delete("/{conversation_id}", status_code=status.HTTP_204_NO_CONTENT)
+async def delete_conversation(
+    conversation_id: UUID, user: CurrentUser, conversations: Conversations
+) -> None:
+    """Delete a conversation and everything under it; what is being answered there is stopped."""
+    await conversations.delete(conversation_id, user_id=user.id)
+
+
+@router.post("/{conversation_id}/messages", status_code=status.HTTP_201_CREATED)
+async def create_message(
+    *,
+    conversation_id: UUID,
+    body: MessageCreate,
+    user: CurrentUser,
+    conversations: Conversations,
+    keyed: Keyed,
+    response: Response,
+) -> MessageResponse:
+    """Store a message. It becomes the head; nothing answers it (POST …/runs does).
+
+    409 `run_active` while the conversation is being answered. With an `Idempotency-Key` a repeated
+    request returns the message that the first one made, as it is now (404 if it has been deleted
+    since), with the header `Idempotent-Replayed: true`.
+    """
+    made = await conversations.messages.append(
+        conversation_id,
+        user_id=user.id,
+        role=body.role,
+        content=body.content,
+        parent_id=body.parent_id if "parent_id" in body.model_fields_set else UNSET,
+        request=keyed,
+    )
+    if made.is_replayed:
+        response.headers[REPLAYED] = "true"
+    return MessageResponse.of(made.thing)
+
+
+@router.get("/{conversation_id}/messages")
+async def list_messages(
+    *,
+    conversation_id: UUID,
+    wanted: WantedMessages,
+    user: CurrentUser,
+    conversations: Conversations,
+    request: Request,
+    response: Response,
+) -> list[MessageResponse]:
+    """List messages: of all branches in the order in which they were stored, or of one branch."""
+    page = await conversations.messages.list(
+        conversation_id,
+        user_id=user.id,
+        tip=wanted.tip,
+        limit=wanted.limit,
+        skip=wanted.skip,
+        cursor=wanted.cursor,
+        newest_first=wanted.newest_first,
+    )
+    return [MessageResponse.of(message) for message in show_page(request, response, page)]
+
+
+@router.get("/{conversation_id}/messages/{message_id}")
+async def get_message(
+    conversation_id: UUID, message_id: UUID, user: CurrentUser, conversations: Conversations
+) -> MessageResponse:
+    """Return one message."""
+    found = await conversations.messages.get(conversation_id, message_id, user_id=user.id)
+    return MessageResponse.of(found)
+
+
+@router.patch("/{conversation_id}/messages/{message_id}")
+@router.put("/{conversation_id}/messages/{message_id}")
+async def correct_message(
+    conversation_id: UUID,
+    message_id: UUID,
+    body: MessageUpdate,
+    user: CurrentUser,
+    conversations: Conversations,
+) -> MessageResponse:
+    """Change what a message says, in its place; 409 `run_active` while it is being written."""
+    corrected = await conversations.messages.correct(
+        conversation_id, message_id, user_id=user.id, content=body.content
+    )
+    return MessageResponse.of(corrected)
+
+
+@router.delete("/{conversation_id}/messages/{message_id}", status_code=status.HTTP_204_NO_CONTENT)
+async def delete_message(
+    conversation_id: UUID, message_id: UUID, user: CurrentUser, conversations: Conversations
+) -> None:
+    """Delete one message; what followed it now follows its parent.
+
+    409 `run_active` while it is being written or answered.
+    """
+    await conversations.messages.delete(conversation_id, message_id, user_id=user.id)

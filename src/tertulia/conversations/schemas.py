@@ -1,0 +1,212 @@
+"""The wire shapes of conversations and messages.
+
+What is written is strict: unknown fields are refused, numbers are not text, and every text has its
+limit, in characters.
+"""
+
+from datetime import datetime
+from typing import Annotated, Self
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    model_validator,
+)
+
+from tertulia.conversations.changes import UNSET, ConversationChange
+from tertulia.domain.conversations import Message, Role
+from tertulia.domain.parts import Part
+
+TITLE_CHARS_MAX = 200
+MODEL_CHARS_MAX = 200
+CONTENT_CHARS_MAX = 100_000
+
+
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must have a character that is not a space")
+    return text
+
+
+Title = Annotated[
+    StrictStr,
+    Field(min_length=1, max_length=TITLE_CHARS_MAX, examples=["Learning Python"]),
+    AfterValidator(_says_something),
+]
+ModelType = Annotated[
+    StrictStr,
+    Field(
+        min_length=1,
+        max_length=MODEL_CHARS_MAX,
+        description="`provider:model`; GET /models lists them.",
+        examples=["local:smollm2"],
+    ),
+    AfterValidator(_says_something),
+]
+Content = Annotated[StrictStr, Field(min_length=1, max_length=CONTENT_CHARS_MAX)]
+
+
+class Written(BaseModel):
+    """A body that a client sends."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ConversationCreate(Written):
+    """A conversation to be made."""
+
+    title: Title | None = None
+    model_type: ModelType | None = Field(
+        None, description="The model that answers unless a run names another; else the server's."
+    )
+    first_message: Content | None = Field(
+        None,
+        description="The user's; stored with the conversation. Start a run to have it answered.",
+    )
+
+
+class ConversationUpdate(Written):
+    """What shall be different about a conversation: at least one field."""
+
+    title: Title | None = Field(
+        None, description="Null: untitled again; the model may then give it a title."
+    )
+    is_archived: StrictBool | None = Field(None, description="Null leaves it as it is.")
+    model_type: ModelType | None = Field(None, description="Null leaves it as it is.")
+    head_id: UUID | None = Field(
+        None,
+        description="The message that the conversation shall end at (switches the branch). "
+        "Null: before its first message, so that the next one is a new beginning.",
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("at least one field is needed")
+        return self
+
+    def change(self) -> ConversationChange:
+        """Return what was asked for."""
+        given = self.model_fields_set
+        return ConversationChange(
+            title=self.title if "title" in given else UNSET,
+            model_type=self.model_type,
+            is_archived=self.is_archived,
+            head_id=self.head_id if "head_id" in given else UNSET,
+        )
+
+
+class ConversationReplace(Written):
+    """A conversation as it shall be. What may be left out stays as it is."""
+
+    title: Title
+    model_type: ModelType | None = None
+    is_archived: StrictBool | None = None
+
+    def change(self) -> ConversationChange:
+        """Return what was asked for."""
+        return ConversationChange(
+            title=self.title, model_type=self.model_type, is_archived=self.is_archived
+        )
+
+
+class ConversationResponse(BaseModel):
+    """A conversation."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    title: str | None = Field(description="Null until somebody, or the model, gives it one.")
+    model_type: str
+    is_archived: bool
+    created_at: datetime
+    updated_at: datetime
+    message_count: int = Field(description="Messages of all branches.")
+    head_id: UUID | None = Field(description="The message that the conversation ends at.")
+
+
+class MessageCreate(Written):
+    """A message to be stored."""
+
+    role: Role = Field(
+        description="A `system` message is kept as such, and is no instruction to a model."
+    )
+    content: Content
+    parent_id: UUID | None = Field(
+        None,
+        description="The message that this one follows; without it, the head. Anything but the "
+        "end of a branch starts a new branch. Null: a new beginning, before all others.",
+    )
+
+
+class MessageUpdate(Written):
+    """What a message shall say."""
+
+    content: Content
+
+
+class MessageResponse(BaseModel):
+    """A message. What follows `parts` is set on answers that a run wrote, and null on others."""
+
+    id: UUID
+    conversation_id: UUID
+    parent_id: UUID | None
+    role: Role
+    content: str = Field(description="Its text parts, joined.")
+    created_at: datetime
+    updated_at: datetime
+    parts: list[Annotated[Part, Field(discriminator="type")]]
+    run_id: UUID | None = None
+    model_type: str | None = None
+    is_success: bool | None = Field(
+        default=None, description="Null while the answer is being written."
+    )
+    status_code: int | None = None
+    prompt_tokens: int | None = None
+    response_tokens: int | None = None
+    total_tokens: int | None = None
+    cost_usd: float | None = None
+    finish_reason: str | None = None
+    latency_ms: int | None = Field(
+        default=None, description="From the start of the run to its end."
+    )
+    first_token_ms: int | None = Field(
+        default=None, description="From the start of the run to its first token."
+    )
+    provider_request_id: str | None = None
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        """Return the wire shape of a message."""
+        shown = cls(
+            id=message.id,
+            conversation_id=message.conversation_id,
+            parent_id=message.parent_id,
+            role=message.role,
+            content=message.content,
+            created_at=message.created_at,
+            updated_at=message.updated_at,
+            parts=list(message.parts),
+        )
+        generation = message.generation
+        if generation is None:
+            return shown
+        cost_usd = generation.cost_usd
+        shown.run_id = generation.run_id
+        shown.model_type = generation.model_type
+        shown.is_success = generation.is_success
+        shown.status_code = generation.status_code
+        shown.prompt_tokens = generation.prompt_tokens
+        shown.response_tokens = generation.response_tokens
+        shown.total_tokens = generation.total_tokens
+        shown.cost_usd = None if cost_usd is None else float(cost_usd)
+        shown.finish_reason = generation.finish_reason
+        shown.latency_ms = generation.latency_ms
+        shown.first_token_ms = generation.first_token_ms
+        shown.provider_request_id = generation.provider_request_id
+        return shown

@@ -1,0 +1,206 @@
+"""What can be done with conversations; each method is one use case and one transaction.
+
+Locks are taken in the order conversation, run, message, as everywhere. Followers are told after
+the commit: what they then look for is there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from tertulia.conversations.changes import (
+    UNSET,
+    ConversationChange,
+    KeyedRequest,
+    Made,
+)
+from tertulia.conversations.messages import MessageService
+from tertulia.conversations.tree import lock_idle, move_head
+from tertulia.domain.conversations import Conversation, Role
+from tertulia.domain.ids import new_id
+from tertulia.domain.parts import TextPart
+from tertulia.http.paging import Page, decode_cursor, encode_cursor
+from tertulia.storage.database import Database, retried
+from tertulia.storage.notices import Notifier
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationService:
+    """Makes, lists, changes and deletes conversations."""
+
+    database: Database
+    notifier: Notifier
+    default_model: str
+    """The model of a conversation that names none."""
+
+    @property
+    def messages(self) -> MessageService:
+        """What can be done with their messages."""
+        return MessageService(self.database, self.notifier)
+
+    async def create(
+        self,
+        *,
+        user_id: UUID,
+        title: str | None = None,
+        model_type: str | None = None,
+        first_message: str | None = None,
+        request: KeyedRequest | None = None,
+    ) -> Made[Conversation]:
+        """Make a conversation, with its first message (the user's) if there is one.
+
+        Args:
+            user_id: Whose it will be.
+            title: None leaves it untitled.
+            model_type: None takes the default.
+            first_message: Stored in the same transaction; nothing answers it by itself.
+            request: The conversation that this request made before is returned as it is now.
+
+        Raises:
+            ConversationNotFound: It was made by this request before, and deleted since.
+            IdempotencyKeyReused: The key belongs to another request.
+        """
+        made = await self._create(
+            user_id=user_id,
+            title=title,
+            model_type=model_type or self.default_model,
+            first_message=first_message,
+            request=request,
+        )
+        conversation = made.thing
+        if not made.is_replayed:
+            self.notifier.changed(
+                "conversation.created",
+                user_id=user_id,
+                conversation_id=conversation.id,
+                message_id=conversation.head_id,
+            )
+        return made
+
+    @retried
+    async def _create(
+        self,
+        *,
+        user_id: UUID,
+        title: str | None,
+        model_type: str,
+        first_message: str | None,
+        request: KeyedRequest | None,
+    ) -> Made[Conversation]:
+        id_ = new_id()
+        async with self.database.transaction() as work:
+            if request is not None:
+                made_before = await work.idempotency.claim(
+                    request.key, user_id=user_id, fingerprint=request.fingerprint, resource_id=id_
+                )
+                if made_before is not None:
+                    found = await work.conversations.get(made_before, user_id=user_id)
+                    return Made(found, is_replayed=True)
+            conversation = await work.conversations.create(
+                id_, user_id=user_id, title=title, model_type=model_type
+            )
+            if first_message is not None:
+                locked = await work.conversations.lock(id_, user_id=user_id)
+                _, locked = await work.messages.append(
+                    locked,
+                    new_id(),
+                    parent=work.messages.head(locked),
+                    role=Role.USER,
+                    parts=[TextPart(first_message)],
+                )
+                conversation = replace(
+                    conversation, message_count=locked.message_count, head_id=locked.head_id
+                )
+        return Made(conversation, is_replayed=False)
+
+    async def list(
+        self,
+        *,
+        user_id: UUID,
+        limit: int,
+        skip: int = 0,
+        cursor: str | None = None,
+        archived: bool | None = None,
+        model_type: str | None = None,
+    ) -> Page[Conversation]:
+        """Return the user's conversations, newest first; see `ConversationRepository.list`.
+
+        Raises:
+            Invalid: The cursor is not one of this list's.
+        """
+        after = None if cursor is None else decode_cursor(cursor, (datetime, UUID))
+        async with self.database.reading() as work:
+            found = await work.conversations.list(
+                user_id=user_id,
+                limit=limit + 1,
+                skip=skip,
+                archived=archived,
+                model_type=model_type,
+                after=after,
+            )
+        items = found[:limit]
+        is_last = len(found) == len(items)
+        return Page(items, None if is_last else encode_cursor(items[-1].created_at, items[-1].id))
+
+    async def get(self, conversation_id: UUID, *, user_id: UUID) -> Conversation:
+        """Return the user's conversation.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+        """
+        async with self.database.reading() as work:
+            return await work.conversations.get(conversation_id, user_id=user_id)
+
+    async def update(
+        self, conversation_id: UUID, *, user_id: UUID, change: ConversationChange
+    ) -> Conversation:
+        """Change a conversation and return it.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+            MessageNotFound: It has no message with the id of the new head.
+            RunActive: The head cannot move while it is being written.
+        """
+        conversation = await self._update(conversation_id, user_id=user_id, change=change)
+        self.notifier.changed(
+            "conversation.updated", user_id=user_id, conversation_id=conversation_id
+        )
+        return conversation
+
+    @retried
+    async def _update(
+        self, conversation_id: UUID, *, user_id: UUID, change: ConversationChange
+    ) -> Conversation:
+        async with self.database.transaction() as work:
+            if change.head_id is not UNSET:
+                locked = await lock_idle(work, conversation_id, user_id=user_id)
+                await move_head(work, locked, change.head_id)
+            return await work.conversations.update(
+                conversation_id,
+                user_id=user_id,
+                title=None if change.title is UNSET else change.title,
+                set_title=change.title is not UNSET,
+                model_type=change.model_type,
+                is_archived=change.is_archived,
+            )
+
+    async def delete(self, conversation_id: UUID, *, user_id: UUID) -> None:
+        """Delete a conversation and everything under it; runs that write in it are stopped.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+        """
+        stopped = await self._delete(conversation_id, user_id=user_id)
+        self.notifier.stopped(stopped)
+        self.notifier.changed(
+            "conversation.deleted", user_id=user_id, conversation_id=conversation_id
+        )
+
+    @retried
+    async def _delete(self, conversation_id: UUID, *, user_id: UUID) -> Sequence[UUID]:
+        async with self.database.transaction() as work:
+            await work.conversations.lock(conversation_id, user_id=user_id)
+            active = await work.runs.lock_active(conversation_id)
+            await work.conversations.delete(conversation_id, user_id=user_id)
+        return [run.id for run in active]

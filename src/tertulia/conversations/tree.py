@@ -1,0 +1,34 @@
+"""The steps on a conversation's tree that several use cases take, inside their transactions."""
+
+from uuid import UUID
+
+from tertulia.domain.errors import RunActive
+from tertulia.storage.repositories.conversations import LockedConversation
+from tertulia.storage.unit_of_work import UnitOfWork
+
+
+async def lock_idle(
+    work: UnitOfWork, conversation_id: UUID, *, user_id: UUID
+) -> LockedConversation:
+    """Lock a conversation that is not being answered.
+
+    Raises:
+        ConversationNotFound: No such conversation, or it is another user's.
+        RunActive: It is being answered, or an answer waits for its turn.
+    """
+    locked = await work.conversations.lock(conversation_id, user_id=user_id)
+    if await work.runs.lock_active(conversation_id):
+        raise RunActive
+    return locked
+
+
+async def move_head(work: UnitOfWork, locked: LockedConversation, head_id: UUID | None) -> None:
+    """Let a locked conversation end at one of its messages (None: before its first).
+
+    Raises:
+        MessageNotFound: It has no such message.
+    """
+    place = await work.messages.place(locked, head_id)
+    await work.conversations.set_head(
+        locked, head_id=place.id, seq=place.seq, branch=place.branch, is_tip=place.is_tip
+    )

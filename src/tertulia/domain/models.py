@@ -1,0 +1,137 @@
+"""Language models: their names, what they are asked, what they stream back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from tertulia.domain.parts import Part
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model on offer, and what it can do."""
+
+    name: str
+    """`provider:model`, as in `local:smollm2`."""
+    provider: str
+    is_default: bool
+    context_tokens: int | None
+    """How much it can read at once, if known."""
+    continues_prefix: bool
+    """Whether it can go on from the stored beginning of an answer (after a crash)."""
+    tools: bool
+    reasoning: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PromptMessage:
+    """One message as a model sees it."""
+
+    role: str
+    """`system`, `user`, `assistant` or `tool`."""
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How a model should answer. None leaves a choice to the provider."""
+
+    temperature: float | None = None
+    """0 to 2."""
+    top_p: float | None = None
+    """Above 0, to 1."""
+    max_tokens: int | None = None
+    """Of the answer."""
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    """At most 4 strings at which the answer ends."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """Function tools in OpenAI's shape; their calls end the answer and are the client's to make."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """Everything a provider is told."""
+
+    model: str
+    """`provider:model`."""
+    messages: Sequence[PromptMessage]
+    settings: ModelSettings = field(default_factory=ModelSettings)
+    prefix: str = ""
+    """The beginning of the answer that is stored already; only for models that continue one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of the model's reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A whole tool call (providers stream them in pieces; followers get them whole)."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost. None where nobody said."""
+
+    prompt_tokens: int | None = None
+    response_tokens: int | None = None
+    cached_tokens: int | None = None
+    """Of the prompt tokens, those read from the provider's cache."""
+    reasoning_tokens: int | None = None
+    """Of the response tokens, those spent on reasoning."""
+    cost_usd: Decimal | None = None
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Prompt and response together, if both are known."""
+        if self.prompt_tokens is None or self.response_tokens is None:
+            return None
+        return self.prompt_tokens + self.response_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The last item of every stream that ends well."""
+
+    reason: str
+    """`stop`, `length`, `tool_calls` or `content_filter`."""
+    usage: Usage
+    request_id: str | None
+    """The provider's name for the request, for its support desk."""
+
+
+Delta: TypeAlias = TextDelta | ReasoningDelta | ToolCall | Finish
+
+
+class ProviderFailed(Exception):  # noqa: N818  named for what happened, as in errors.py
+    """A model's provider did not answer as it should.
+
+    It ends a run, never an HTTP request: a provider's 500 is never our 500.
+
+    Attributes:
+        code: Stable and documented in `docs/provider-faults.md`.
+        message: One sentence for people, without secrets.
+        status: The HTTP status to store with the answer, as in the first seed's `status_code`.
+    """
+
+    def __init__(self, code: str, message: str, *, status: int = 502) -> None:
+        self.code = code
+        self.message = message
+        self.status = status
+        super().__init__(f"{code}: {message}")

@@ -1,0 +1,73 @@
+"""What a message is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Words meant for the reader."""
+
+    text: str
+    type: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningPart:
+    """Words a model wrote to itself before answering."""
+
+    text: str
+    type: Literal["reasoning"] = "reasoning"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPart:
+    """A model's wish to have a tool called."""
+
+    call_id: str
+    name: str
+    arguments: str
+    """JSON text as the model wrote it; it may be malformed, for a model wrote it."""
+    type: Literal["tool_call"] = "tool_call"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResultPart:
+    """What a tool answered."""
+
+    call_id: str
+    content: str
+    type: Literal["tool_result"] = "tool_result"
+
+
+Part: TypeAlias = TextPart | ReasoningPart | ToolCallPart | ToolResultPart
+
+_BY_TYPE: dict[str, type[Part]] = {
+    "text": TextPart,
+    "reasoning": ReasoningPart,
+    "tool_call": ToolCallPart,
+    "tool_result": ToolResultPart,
+}
+
+
+def part_from_json(value: dict[str, Any]) -> Part:
+    """Return the part that `part_to_json` wrote."""
+    fields = dict(value)
+    return _BY_TYPE[fields.pop("type")](**fields)
+
+
+def part_to_json(part: Part) -> dict[str, str]:
+    """Return the part as plain data, its `type` first."""
+    match part:
+        case TextPart(text) | ReasoningPart(text):
+            return {"type": part.type, "text": text}
+        case ToolCallPart(call_id, name, arguments):
+            return {"type": part.type, "call_id": call_id, "name": name, "arguments": arguments}
+        case ToolResultPart(call_id, content):
+            return {"type": part.type, "call_id": call_id, "content": content}
+
+
+def text_of(parts: Sequence[Part]) -> str:
+    """Return the words meant for the reader: all text parts, joined."""
+    return "".join(part.text for part in parts if isinstance(part, TextPart))

@@ -1,0 +1,252 @@
+"""The guard: the ASGI application in front of all others.
+
+It lets in only requests that everything behind it can handle, so that no input makes a 500, gives
+every answer its request id and security headers, and writes one log line a request. It is pure
+ASGI: an answer streams through it untouched.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
+
+from tertulia.domain.errors import TertuliaError
+from tertulia.http.body import (
+    ClientLeft,
+    check_announced_size,
+    check_media_type,
+    discard_body,
+    is_announced,
+    read_body,
+    replay,
+)
+from tertulia.http.errors import (
+    Refused,
+    internal_error_response,
+    refusal_response,
+    response_for,
+)
+from tertulia.http.headers import AnswerHeaders, request_id_of
+from tertulia.http.strict_json import JsonLimits, check_json
+from tertulia.http.target import check_target
+
+_BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_CLIENT_LEFT_STATUS = 499
+# nginx's name, in logs only, for a request whose client did not wait for the answer.
+_WS_POLICY_VIOLATION = 1008
+_WS_INTERNAL_ERROR = 1011
+_WS_ACCEPTED_STATUS = 101
+_WS_DECLINED_STATUS = 403
+_PATH_LOGGED_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLimits:
+    """What the guard lets in."""
+
+    body_bytes: int = 1024 * 1024
+    body_deadline_s: float = 15.0
+    """From the head of the request to the last byte of its body."""
+    target_bytes: int = 16 * 1024
+    """Of path and query string together."""
+    linger_s: float = 2.0
+    """How long a refused client that is still sending is listened to, so that it sees why."""
+    json: JsonLimits = field(default_factory=JsonLimits)
+
+
+class Guard:
+    """The outermost ASGI application: `Guard(app)` is what the server runs.
+
+    Args:
+        app: What stands behind it.
+        limits: Sizes and times.
+        raw_prefixes: Paths under which a body need not be JSON; size and time hold there too.
+        docs_paths: Pages that load scripts and styles, and get a policy that lets them.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limits: GuardLimits | None = None,
+        raw_prefixes: Sequence[str] = (),
+        docs_paths: Sequence[str] = ("/docs", "/docs/oauth2-redirect", "/redoc"),
+    ) -> None:
+        self._app = app
+        self._limits = limits or GuardLimits()
+        self._raw_prefixes = tuple(raw_prefixes)
+        self._docs_paths = frozenset(docs_paths)
+        self._log: FilteringBoundLogger = structlog.get_logger("tertulia.http")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection of the server, or its lifespan."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        headers = AnswerHeaders(scope, request_id, docs_paths=self._docs_paths)
+        answer = _Answer(send, headers)
+        started = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                if scope["type"] == "http":
+                    await self._serve_http(scope, receive, answer)
+                else:
+                    await self._serve_websocket(scope, receive, answer)
+            finally:
+                self._log_access(scope, answer, time.perf_counter() - started)
+
+    async def _serve_http(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        try:
+            body = await self._read(scope, receive)
+        except ClientLeft:
+            return
+        except Refused as refusal:
+            await self._refuse_unread(refusal, scope, receive, answer)
+            return
+        try:
+            self._check_body(scope, body)
+        except Refused as refusal:
+            await answer.give(refusal_response(refusal))
+            return
+        admitted = receive if body is None else replay(body, receive)
+        try:
+            await self._app(scope, admitted, answer.send)
+        except Exception as error:  # noqa: BLE001  whatever escapes is logged and answered here
+            await self._fail(error, answer)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        """Return the body, or None for a method whose body nobody behind the guard reads."""
+        limits = self._limits
+        check_target(scope, limit_bytes=limits.target_bytes)
+        check_announced_size(scope, limit_bytes=limits.body_bytes)
+        if scope["method"] not in _BODY_METHODS:
+            return None
+        return await read_body(
+            receive, limit_bytes=limits.body_bytes, deadline_s=limits.body_deadline_s
+        )
+
+    def _check_body(self, scope: Scope, body: bytes | None) -> None:
+        if body and not scope["path"].startswith(self._raw_prefixes):
+            check_media_type(scope)
+            check_json(body, self._limits.json)
+
+    async def _refuse_unread(
+        self, refusal: Refused, scope: Scope, receive: Receive, answer: "_Answer"
+    ) -> None:
+        """Answer at once though a body may still be on its way, then close the connection."""
+        response = refusal_response(refusal)
+        if not is_announced(scope):
+            await answer.give(response)
+            return
+        response.headers["Connection"] = "close"
+        await answer.start(response)
+        if refusal.code != "body_timeout":
+            await discard_body(receive, deadline_s=self._limits.linger_s)
+        await answer.finish()
+
+    async def _fail(self, error: Exception, answer: "_Answer") -> None:
+        """Answer an exception that nobody handled, or cut an answer that it has spoilt.
+
+        An answer that has begun is left unfinished: the server closes its connection, so the
+        client cannot take it for whole.
+        """
+        if isinstance(error, TertuliaError) and not answer.is_unfinished:
+            if answer.status is None:
+                await answer.give(response_for(error))
+            return
+        self._log.error("unhandled exception", exc_info=error)
+        if answer.status is None:
+            await answer.give(internal_error_response())
+
+    async def _serve_websocket(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        try:
+            check_target(scope, limit_bytes=self._limits.target_bytes)
+        except Refused as refusal:
+            await receive()  # the handshake, which must be read before it is declined
+            await answer.close(_WS_POLICY_VIOLATION, refusal.code)
+            return
+        try:
+            await self._app(scope, receive, answer.send)
+        except Exception as error:  # noqa: BLE001  whatever escapes is logged and closed here
+            self._log.error("unhandled exception", exc_info=error)
+            if not answer.is_closed:
+                await answer.close(_WS_INTERNAL_ERROR, "internal_error")
+
+    def _log_access(self, scope: Scope, answer: "_Answer", duration_s: float) -> None:
+        # The route's pattern where there is one; never the query, which may hold a prompt.
+        route = getattr(scope.get("route"), "path", None) or scope["path"][:_PATH_LOGGED_CHARS]
+        self._log.info(
+            "request",
+            method=scope.get("method", "WEBSOCKET"),
+            route=route,
+            status=answer.status or _CLIENT_LEFT_STATUS,
+            duration_ms=round(duration_s * 1000, 1),
+        )
+
+
+class _Answer:
+    """The way back to the client: completes headers and remembers how far the answer is."""
+
+    __slots__ = ("_headers", "_send", "is_closed", "is_finished", "status")
+
+    def __init__(self, send: Send, headers: AnswerHeaders) -> None:
+        self._send = send
+        self._headers = headers
+        self.status: int | None = None
+        """None until the answer has begun; 101 for an accepted WebSocket."""
+        self.is_finished = False
+        self.is_closed = False
+        """Whether a WebSocket has been closed from this side."""
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the answer has begun and not ended."""
+        return self.status is not None and not self.is_finished
+
+    async def send(self, message: Message) -> None:
+        """Pass on what the application sends."""
+        match message["type"]:
+            case "http.response.body":
+                await self._send(message)
+                self.is_finished = not message.get("more_body", False)
+                return
+            case "http.response.start" | "websocket.http.response.start":
+                self.status = message["status"]
+                headers = self._headers.complete(message.get("headers", ()))
+                message = {**message, "headers": headers}
+            case "websocket.accept":
+                self.status = _WS_ACCEPTED_STATUS
+                headers = [*message.get("headers", ()), self._headers.request_id]
+                message = {**message, "headers": headers}
+            case "websocket.close":
+                self.is_closed = True
+                self.status = self.status or _WS_DECLINED_STATUS
+            case _:
+                pass
+        await self._send(message)
+
+    async def give(self, response: Response) -> None:
+        """Send a whole answer of the guard's own."""
+        await self.start(response)
+        await self.finish()
+
+    async def start(self, response: Response) -> None:
+        """Send an answer of the guard's own, and leave the exchange open."""
+        status, headers = response.status_code, response.raw_headers
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        body = bytes(response.body)
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def finish(self) -> None:
+        """End the exchange."""
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close a WebSocket, or decline its handshake."""
+        await self.send({"type": "websocket.close", "code": code, "reason": reason})

@@ -1,0 +1,52 @@
+"""The request target: what a path and a query string must be before anything routes by them."""
+
+import re
+from urllib.parse import quote, unquote_to_bytes
+
+from starlette.types import Scope
+
+from tertulia.http.errors import Refused
+
+_BROKEN_ESCAPE_PATTERN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_RAW_NON_ASCII_PATTERN = re.compile(rb"[\x80-\xff]")
+
+
+def check_target(scope: Scope, *, limit_bytes: int) -> None:
+    """Return if path and query string are short enough and percent-encoded UTF-8 without NUL.
+
+    A query with raw UTF-8 in it, as `curl 'http://…?prompt=你好'` sends it, is percent-encoded in
+    the scope: frameworks would read its bytes as Latin-1.
+
+    Raises:
+        Refused: `target_too_long`, `invalid_query`, or for a path `route_not_found`: no route is
+            named by bytes that are not text.
+    """
+    query: bytes = scope.get("query_string", b"")
+    raw_path: bytes = scope.get("raw_path") or quote(scope["path"], errors="replace").encode()
+    if len(raw_path) + len(query) > limit_bytes:
+        raise Refused(
+            "target_too_long", f"Path and query string are longer than {limit_bytes} bytes"
+        )
+    if _fault_of(raw_path) is not None or "\0" in scope["path"]:
+        raise Refused("route_not_found", "Not Found")
+    if (fault := _fault_of(query)) is not None:
+        raise Refused("invalid_query", f"The query string {fault}", field="query")
+    if not query.isascii():
+        scope["query_string"] = _RAW_NON_ASCII_PATTERN.sub(_escape, query)
+
+
+def _fault_of(encoded: bytes) -> str | None:
+    if b"%" in encoded and _BROKEN_ESCAPE_PATTERN.search(encoded):
+        return "holds a percent sign without two hexadecimal digits"
+    decoded = unquote_to_bytes(encoded)
+    if b"\0" in decoded:
+        return "holds the character NUL"
+    try:
+        decoded.decode("utf-8")
+    except UnicodeDecodeError:
+        return "is not UTF-8"
+    return None
+
+
+def _escape(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % match[0][0]

@@ -1,0 +1,94 @@
+"""Fitting a conversation into what a model can read at once."""
+
+from collections.abc import Sequence
+
+from tertulia.domain.models import PromptMessage
+from tertulia.domain.parts import Part, ReasoningPart, ToolCallPart, ToolResultPart
+
+BYTES_PER_TOKEN = 3
+"""Of UTF-8. English has about 4, Chinese 3 to 4 (one character), code 3; fewer is the safe side."""
+
+MESSAGE_OVERHEAD_TOKENS = 8
+"""What a chat template adds around each message: role, separators."""
+
+
+def estimate_tokens(message: PromptMessage) -> int:
+    """Return about how many tokens the message takes, rather too many than too few."""
+    size_bytes = sum(_size_bytes(part) for part in message.parts)
+    return -(-size_bytes // BYTES_PER_TOKEN) + MESSAGE_OVERHEAD_TOKENS
+
+
+def fit(messages: Sequence[PromptMessage], *, budget_tokens: int) -> list[PromptMessage]:
+    """Return the messages that fit: leading `system` ones and the newest of the others, in order.
+
+    The last user message and what follows it are always kept, whatever their size: without them
+    there is nothing to answer. A tool result never stays without the call that it answers.
+
+    Args:
+        messages: Oldest first.
+        budget_tokens: For all of them together; the answer needs its own room.
+    """
+    lead = 0
+    while lead < len(messages) and messages[lead].role == "system":
+        lead += 1
+    system, rest = list(messages[:lead]), messages[lead:]
+    must_from = next(
+        (at for at in range(len(rest) - 1, -1, -1) if rest[at].role == "user"),
+        max(0, len(rest) - 1),
+    )
+    left = budget_tokens - sum(map(estimate_tokens, (*system, *rest[must_from:])))
+    begin = must_from
+    while begin > 0 and (cost := estimate_tokens(rest[begin - 1])) <= left:
+        left -= cost
+        begin -= 1
+    while begin < must_from and rest[begin].role == "tool":
+        begin += 1
+    return system + list(rest[begin:])
+
+
+def pair_tool_calls(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
+    """Return the messages with every tool call answered and every tool result called for.
+
+    Providers refuse a whole conversation in which a call has no result, as when its user went on
+    talking instead. Such a call gets a result that says so; a result without a call is left out.
+    """
+    paired: list[PromptMessage] = []
+    open_calls: list[str] = []
+    for message in messages:
+        if message.role == "tool":
+            results = [
+                part
+                for part in message.parts
+                if isinstance(part, ToolResultPart) and part.call_id in open_calls
+            ]
+            if results:
+                answered = {result.call_id for result in results}
+                open_calls = [call for call in open_calls if call not in answered]
+                paired.append(PromptMessage("tool", tuple(results)))
+            continue
+        _answer_open_calls(paired, open_calls)
+        paired.append(message)
+        if message.role == "assistant":
+            open_calls = [p.call_id for p in message.parts if isinstance(p, ToolCallPart)]
+    _answer_open_calls(paired, open_calls)
+    return paired
+
+
+def _answer_open_calls(messages: list[PromptMessage], open_calls: list[str]) -> None:
+    if open_calls:
+        parts = tuple(ToolResultPart(call, "(The tool was not called.)") for call in open_calls)
+        messages.append(PromptMessage("tool", parts))
+        open_calls.clear()
+
+
+def _size_bytes(part: Part) -> int:
+    match part:
+        case ToolCallPart(call_id, name, arguments):
+            return len((call_id + name + arguments).encode(errors="replace"))
+        case ToolResultPart(call_id, content):
+            return len((call_id + content).encode(errors="replace"))
+        case ReasoningPart():
+            # Reasoning is not sent back.
+            return 0
+        case _:
+            return len(part.text.encode(errors="replace"))

@@ -1,0 +1,55 @@
+"""What a provider of language models is to the rest of this room."""
+
+from collections.abc import AsyncGenerator
+from decimal import Decimal
+from typing import Protocol
+
+from tertulia.domain.models import Delta, ModelInfo, ModelRequest, Usage
+
+
+class Provider(Protocol):
+    """Where answers come from: a service on the network, or a model in this process.
+
+    Models are named without the provider here (`gpt-5-mini`, not `openai:gpt-5-mini`), except in
+    `ModelRequest.model` and `ModelInfo.name`, which always carry the full name.
+    """
+
+    @property
+    def name(self) -> str:
+        """The part of a model's name before the first colon."""
+        ...
+
+    async def models(self) -> list[ModelInfo]:
+        """Return what can be asked for now.
+
+        Raises:
+            ProviderFailed: The provider cannot list its models now.
+        """
+        ...
+
+    def describe(self, model: str) -> ModelInfo | None:
+        """Return what is known without asking anybody; None if there is certainly no such model."""
+        ...
+
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta]:
+        """Stream one answer; the last item is a `Finish`.
+
+        Closing the generator, or cancelling the task that awaits it, closes the connection to the
+        provider at once, which makes the model stop.
+
+        Raises:
+            ProviderFailed: With a code of `docs/provider-faults.md`.
+        """
+        ...
+
+    def continues_prefix(self, model: str) -> bool:
+        """Whether an answer that was cut off can go on from its stored beginning."""
+        ...
+
+    def cost_usd(self, model: str, usage: Usage) -> Decimal | None:
+        """Return what an answer cost, or None if no price is known. May load a price table."""
+        ...
+
+    async def close(self) -> None:
+        """Give back every connection. The provider is not used afterwards."""
+        ...

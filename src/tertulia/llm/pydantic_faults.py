@@ -1,0 +1,63 @@
+"""What an exception of pydantic-ai means in our words. Importing it imports pydantic-ai."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from pydantic_ai import exceptions
+
+from . import faults
+from .faults import Fault
+from .patience import parse_retry_after
+
+_WITHOUT_STATUS: tuple[tuple[type[Exception], Callable[[], Fault]], ...] = (
+    (exceptions.ModelTimeoutError, lambda: faults.timeout("answer")),
+    (exceptions.ModelRequestTimeout, lambda: faults.timeout("answer")),
+    (TimeoutError, lambda: faults.timeout("answer")),
+    (exceptions.ModelRateLimitError, lambda: faults.of_status(429)),
+    (exceptions.ModelUnavailableError, faults.overloaded),
+    (exceptions.ModelServerError, lambda: faults.of_status(500)),
+    (exceptions.ModelAuthenticationError, lambda: faults.of_status(401)),
+    (exceptions.ContentFilterError, faults.content_filtered),
+)
+"""What pydantic-ai tells apart by class alone; the first that fits."""
+
+
+def fault_of(error: Exception, *, began: bool) -> Fault:
+    """Return the fault that an exception of pydantic-ai, or of an SDK beneath it, is.
+
+    Args:
+        error: Whatever was raised.
+        began: Whether a token had come; then there is no other try.
+    """
+    fault = _of_known(error) or _of_rest(error, began=began)
+    return Fault(fault.failure) if began else fault
+
+
+def _of_known(error: Exception) -> Fault | None:
+    if isinstance(error, exceptions.ModelHTTPError) and error.status_code >= HTTPStatus.BAD_REQUEST:
+        return faults.of_status(
+            error.status_code,
+            json.dumps(error.body, default=str).encode(),
+            parse_retry_after((error.headers or {}).get("retry-after"), now=datetime.now(UTC)),
+        )
+    for kind, fault in _WITHOUT_STATUS:
+        if isinstance(error, kind):
+            return fault()
+    return None
+
+
+def _of_rest(error: Exception, *, began: bool) -> Fault:
+    match error:
+        case exceptions.ModelConnectionError():
+            return faults.disconnected() if began else faults.unreachable("no connection was made")
+        case exceptions.ModelAPIError():
+            return faults.of_stream_error(error.message)
+        case exceptions.UserError():
+            return faults.of_status(400, json.dumps({"error": error.message}).encode())
+        case exceptions.UnexpectedModelBehavior() | ValueError():
+            return faults.invalid_response("something that could not be read")
+        case _:
+            # What is left are errors of the transports (httpx, botocore), whose classes differ.
+            return faults.disconnected()

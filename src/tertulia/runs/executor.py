@@ -1,0 +1,176 @@
+"""Executing runs: ask the model, pass on what it says, say how it went."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+
+from tertulia.domain.errors import TertuliaError, Unavailable
+from tertulia.domain.models import ModelRequest, ProviderFailed
+from tertulia.domain.parts import text_of
+from tertulia.domain.runs import RunError, RunStatus
+from tertulia.llm.catalog import ModelCatalog
+from tertulia.runs.answer import Answer
+from tertulia.runs.live import LiveRun
+from tertulia.runs.prompt import PromptBuilder
+from tertulia.runs.settings import settings_from_json
+from tertulia.runs.writer import EventWriter
+from tertulia.storage.database import Database
+from tertulia.storage.repositories.runs import HeldRun
+from tertulia.telemetry.tasks import TaskSet
+
+_DATABASE_RETRY_S = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Executor:
+    """Executes the runs that this process holds."""
+
+    database: Database
+    models: ModelCatalog
+    prompts: PromptBuilder
+    writer: EventWriter
+    tasks: TaskSet
+    deadline_s: float
+    """From the first start of a run, through all its attempts."""
+    max_runs: int
+    """At once in this process."""
+    _live: dict[UUID, LiveRun] = field(default_factory=dict[UUID, LiveRun])
+    _tasks: dict[UUID, asyncio.Task[None]] = field(default_factory=dict[UUID, asyncio.Task[None]])
+
+    @property
+    def live(self) -> dict[UUID, LiveRun]:
+        """The runs that this process executes now."""
+        return self._live
+
+    @property
+    def room(self) -> int:
+        """How many more runs this process takes on."""
+        return max(0, self.max_runs - len(self._live))
+
+    def executes(self, run_id: UUID) -> bool:
+        """Whether the run is executed here, so that its events are published here."""
+        return run_id in self._live
+
+    def begin(self, held: HeldRun, answer: Answer | None = None) -> None:
+        """Execute a run that this process holds, from what is stored of its answer."""
+        self._spawn(LiveRun(held, answer or Answer()))
+
+    def give_up(self, held: HeldRun, answer: Answer, error: RunError) -> None:
+        """End a run that this process holds, without asking the model again."""
+        live = LiveRun(held, answer)
+        live.end(RunStatus.FAILED, error=error, status_code=500)
+        self._spawn(live)
+
+    def lose(self, run_id: UUID) -> None:
+        """Somebody else ended the run or took it over: stop its model at once."""
+        live = self._live.get(run_id)
+        if live is not None and live.outcome is None:
+            live.lose()
+            self._tasks[run_id].cancel()
+
+    async def hand_over(self, *, patience_s: float) -> None:
+        """Stop executing: runs that must start again elsewhere get `patience_s` to end first."""
+        waiting = [
+            live.ended.wait()
+            for live in self._live.values()
+            if not self.models.continues_prefix(live.held.model_type)
+        ]
+        if waiting:
+            patience = asyncio.gather(*waiting)
+            await asyncio.wait([patience], timeout=patience_s)
+            patience.cancel()
+        for live in self._live.values():
+            if live.outcome is None:
+                self._tasks[live.held.id].cancel()
+        await self.writer.flush()
+
+    def _spawn(self, live: LiveRun) -> None:
+        self._live[live.held.id] = live
+        name = f"run {live.held.id}"
+        self._tasks[live.held.id] = self.tasks.spawn(self._execute(live), name=name)
+
+    async def _execute(self, live: LiveRun) -> None:
+        held = live.held
+        try:
+            if live.outcome is None:
+                await self._converse(live)
+            # The end is the writer's to store; until then the run is still ours.
+            self.writer.heard(live)
+            await live.ended.wait()
+        finally:
+            self._live.pop(held.id, None)
+            self._tasks.pop(held.id, None)
+            if live.is_lost and live.received:
+                self.tasks.spawn(self._settle(live), name=f"settle {held.id}")
+
+    async def _converse(self, live: LiveRun) -> None:
+        deadline = asyncio.timeout(max(0.0, self.deadline_s - live.held.age_s))
+        try:
+            async with deadline:
+                await self._listen(live)
+            live.end(RunStatus.COMPLETED)
+        except ProviderFailed as failure:
+            live.end(
+                RunStatus.FAILED,
+                error=RunError(failure.code, failure.message),
+                status_code=failure.status,
+            )
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            message = f"The answer was not finished within {self.deadline_s:.0f} seconds"
+            live.end(
+                RunStatus.FAILED,
+                error=RunError("deadline_exceeded", message),
+                status_code=504,
+            )
+        except Exception as error:
+            log.exception("run failed", run_id=str(live.held.id))
+            code = error.code if isinstance(error, TertuliaError) else "internal_error"
+            message = error.detail if isinstance(error, TertuliaError) else "An internal error"
+            live.end(RunStatus.FAILED, error=RunError(code, message), status_code=500)
+
+    async def _listen(self, live: LiveRun) -> None:
+        request = await self._request(live)
+        async with aclosing(self.models.stream(request)) as deltas:
+            async for delta in deltas:
+                live.hear(delta)
+                self.writer.heard(live)
+                if live.waiting_chars:
+                    await self.writer.room(live)
+
+    async def _request(self, live: LiveRun) -> ModelRequest:
+        held = live.held
+        settings = settings_from_json(held.settings)
+        while True:
+            try:
+                messages = await self.prompts.build(
+                    held.conversation_id,
+                    prompt_id=held.prompt_id or held.message_id,
+                    user_id=held.user_id,
+                    context_tokens=self.models.info(held.model_type).context_tokens,
+                    answer_tokens=settings.max_tokens,
+                )
+            except Unavailable:
+                await asyncio.sleep(_DATABASE_RETRY_S)
+            else:
+                prefix = text_of(live.answer.parts)
+                return ModelRequest(held.model_type, messages, settings, prefix)
+
+    async def _settle(self, live: LiveRun) -> None:
+        """Note how much was received of an answer that somebody else ended."""
+        try:
+            async with self.database.reading() as work:
+                await work.runs.settle(
+                    live.held.id,
+                    message_id=live.held.message_id,
+                    response_tokens=live.received,
+                    first_token_ms=live.first_token_ms,
+                )
+        except TertuliaError as error:
+            log.warning("received tokens not noted", run_id=str(live.held.id), code=error.code)

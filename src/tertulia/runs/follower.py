@@ -1,0 +1,134 @@
+"""Following a run: what is stored, in order, from any cursor, on any replica, at any time."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+from uuid import UUID
+
+import structlog
+
+from tertulia.domain.errors import RunNotFound, TertuliaError, Unavailable
+from tertulia.domain.runs import RunEvent
+from tertulia.runs import replay
+from tertulia.runs.feeds import Feed, Feeds
+from tertulia.runs.live import RunEnded
+from tertulia.storage.database import Database
+
+_PAGE_EVENTS = 500
+_POLL_S = 1.0
+"""Notices are hints: without any, followers of runs elsewhere are at most this late."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """This process is stopping: follow the run at another, from the same cursor."""
+
+
+Followed: TypeAlias = RunEvent | RunEnded | Reconnect
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Reads runs for those who follow them."""
+
+    database: Database
+    feeds: Feeds
+    is_executed_here: Callable[[UUID], bool]
+
+    async def follow(
+        self, run_id: UUID, *, user_id: UUID, after: int
+    ) -> AsyncGenerator[Followed, None]:
+        """Yield the events numbered above `after`, then how the run ended.
+
+        Waits for events as long as the run goes on. Ends early with `Reconnect` when this process
+        is stopping, and without a word when the run is deleted.
+        """
+        with self.feeds.followed(run_id) as feed:
+            seq = after
+            while True:
+                changed = feed.changed
+                try:
+                    events, ended = await self._since(feed, seq, user_id=user_id)
+                except RunNotFound:
+                    return
+                except Unavailable:
+                    # The database is away: the reader keeps what it has, and we try again.
+                    if self.feeds.is_draining:
+                        yield Reconnect()
+                        return
+                    await asyncio.sleep(_POLL_S)
+                    continue
+                for event in events:
+                    yield event
+                    seq = event.seq
+                if ended is not None:
+                    if seq < ended.seq:
+                        yield ended
+                    return
+                if self.feeds.is_draining:
+                    yield Reconnect()
+                    return
+                if not events and not feed.is_ahead_of(seq):
+                    await changed.wait()
+
+    async def watch(self) -> None:
+        """Keep the feeds of runs that are executed elsewhere up to date, until cancelled."""
+        while True:
+            try:
+                await asyncio.wait_for(self.feeds.to_look_at.wait(), _POLL_S)
+            except TimeoutError:
+                self.feeds.look_at_all()
+            feeds = [
+                feed
+                for feed in self.feeds.take_stale()
+                if feed.ended is None and not self.is_executed_here(feed.run_id)
+            ]
+            try:
+                await self._refresh(feeds)
+            except TertuliaError as error:
+                log.debug("feeds not refreshed", code=error.code)
+                await asyncio.sleep(_POLL_S)
+
+    async def _since(
+        self, feed: Feed, seq: int, *, user_id: UUID
+    ) -> tuple[Sequence[RunEvent], RunEnded | None]:
+        known = feed.since(seq)
+        if known is not None:
+            return known, feed.ended
+        async with self.database.reading() as work:
+            events = await work.run_events.list(feed.run_id, after=seq, limit=_PAGE_EVENTS)
+            if events:
+                feed.saw(events[-1].seq)
+                return events, None
+            run = await work.runs.get(feed.run_id, user_id=user_id)
+            if not run.status.is_terminal:
+                feed.saw(await work.run_events.latest(feed.run_id))
+                return [], None
+            stored = await work.runs.find_replay(feed.run_id)
+        if stored is None:
+            raise RunNotFound
+        rest = list(replay.events_after(stored, seq))
+        return rest, RunEnded(replay.last_seq(stored), run)
+
+    async def _refresh(self, feeds: Sequence[Feed]) -> None:
+        known = {feed.run_id: feed.latest for feed in feeds if feed.latest is not None}
+        if not known:
+            return
+        async with self.database.reading() as work:
+            found = await work.run_events.list_many(known, limit=_PAGE_EVENTS)
+            quiet = [run_id for run_id in known if run_id not in found]
+            statuses = await work.runs.statuses(quiet) if quiet else {}
+        for feed in feeds:
+            events = found.get(feed.run_id)
+            if events:
+                feed.push(events, None)
+                if len(events) == _PAGE_EVENTS:
+                    self.feeds.look(feed.run_id)
+            elif feed.run_id in known and (
+                (status := statuses.get(feed.run_id)) is None or status.is_terminal
+            ):
+                # Its events are folded, or it is deleted: each follower reads the rest for itself.
+                feed.forget()

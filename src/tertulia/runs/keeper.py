@@ -1,0 +1,142 @@
+"""Keeping runs alive: leases extended, runs of dead processes taken over, turns given.
+
+All by the database's clock. A process that dies stops extending; six seconds later any other takes
+its runs over, raises their attempt, and from then on nothing that the old one might still write
+matches a row.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from tertulia.domain.errors import TertuliaError
+from tertulia.domain.runs import EventKind, RunError, RunEvent
+from tertulia.runs.answer import Answer
+from tertulia.runs.executor import Executor
+from tertulia.storage.database import Database
+from tertulia.storage.notices import Notifier
+from tertulia.storage.repositories.runs import HeldRun
+from tertulia.storage.unit_of_work import UnitOfWork
+
+LEASE = timedelta(seconds=6)
+_TICK_S = 1.0
+_EXTEND_EVERY_TICKS = 2
+_CLAIM_LIMIT = 50
+_ALL_EVENTS = 2**31 - 1
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Keeper:
+    """One process's part in seeing to it that every run ends."""
+
+    database: Database
+    executor: Executor
+    notifier: Notifier
+    process_id: UUID
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_claiming: bool = True
+
+    def wake(self) -> None:
+        """There may be something to claim now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep until cancelled."""
+        tick = 0
+        while True:
+            try:
+                # First extend, then claim: a run whose lease ended because this process slept is
+                # still this process's, unless another has claimed it.
+                if tick % _EXTEND_EVERY_TICKS == 0:
+                    await self._extend()
+                if self._is_claiming:
+                    await self._claim()
+            except TertuliaError as error:
+                log.warning("leases wait for the database", code=error.code)
+            except Exception:
+                log.exception("keeping runs failed")
+            tick += 1
+            await self._rest()
+
+    async def hand_over(self, *, patience_s: float) -> None:
+        """Give every run of this process to the others."""
+        self._is_claiming = False
+        held = list(self.executor.live)
+        await self.executor.hand_over(patience_s=patience_s)
+        if held:
+            async with self.database.reading() as work:
+                await work.runs.release(held, owner=self.process_id)
+            self.notifier.claimable()
+
+    async def _rest(self) -> None:
+        try:
+            # Not all replicas at the same moment.
+            pause_s = _TICK_S * random.uniform(0.8, 1.2)  # noqa: S311  jitter, no secret
+            await asyncio.wait_for(self._wake.wait(), pause_s)
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def _extend(self) -> None:
+        mine = {run_id: live.held.attempt for run_id, live in self.executor.live.items()}
+        if not mine:
+            return
+        async with self.database.reading() as work:
+            kept = await work.runs.extend_leases(list(mine), owner=self.process_id, lease=LEASE)
+        for run_id, attempt in mine.items():
+            if kept.get(run_id) != attempt:
+                self.executor.lose(run_id)
+
+    async def _claim(self) -> None:
+        limit = min(_CLAIM_LIMIT, self.executor.room)
+        if limit == 0:
+            return
+        async with self.database.transaction() as work:
+            expired, started = await work.runs.claim(
+                owner=self.process_id, lease=LEASE, limit=limit
+            )
+            answers = [await self._answer_so_far(work, held) for held in expired]
+        for held, answer in zip(expired, answers, strict=True):
+            log.info("run taken over", run_id=str(held.id), attempt=held.attempt)
+            self._take_over(held, answer)
+        for held in started:
+            self.executor.begin(held)
+        self._tell(started)
+
+    async def _answer_so_far(self, work: UnitOfWork, held: HeldRun) -> Answer:
+        answer = Answer.of(await work.run_events.list(held.id, after=0, limit=_ALL_EVENTS))
+        exhausted = held.attempt > held.max_attempts
+        if exhausted or answer.is_empty or self._can_continue(held, answer):
+            return answer
+        seq = answer.seq + 1
+        await work.run_events.restart(held.id, seq=seq, attempt=held.attempt)
+        answer.add(RunEvent(seq, EventKind.RESTART, {"attempt": held.attempt}))
+        return answer
+
+    def _can_continue(self, held: HeldRun, answer: Answer) -> bool:
+        return answer.is_plain_text and self.executor.models.continues_prefix(held.model_type)
+
+    def _take_over(self, held: HeldRun, answer: Answer) -> None:
+        self.notifier.stored([held.id])
+        if held.attempt <= held.max_attempts:
+            self.executor.begin(held, answer)
+            return
+        message = f"The server failed {held.max_attempts} times while answering; it gives up"
+        self.executor.give_up(held, answer, RunError("attempts_exhausted", message))
+
+    def _tell(self, started: Sequence[HeldRun]) -> None:
+        for held in started:
+            self.notifier.changed(
+                "run.started",
+                user_id=held.user_id,
+                conversation_id=held.conversation_id,
+                message_id=held.message_id,
+                run_id=held.id,
+            )

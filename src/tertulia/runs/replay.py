@@ -1,0 +1,44 @@
+"""The events of an ended run, rebuilt from its message: what makes a cursor good for ever.
+
+When a run ends, its events are folded into its message (`answer.Answer`) and deleted. What remains
+beside the message are marks: where in its parts each event ended. So a follower that comes back
+years later is given the very events it has not seen, number by number.
+"""
+
+from collections.abc import Iterator
+
+from tertulia.domain.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from tertulia.domain.runs import EventKind, RunEvent
+from tertulia.storage.repositories.runs import Replay
+
+
+def last_seq(replay: Replay) -> int:
+    """Return the number of the `done` event, which comes after all others."""
+    return replay.restart_seq + len(replay.marks) + 1
+
+
+def events_after(replay: Replay, after: int) -> Iterator[RunEvent]:
+    """Yield the events numbered above `after`, without `done`."""
+    if after < replay.restart_seq:
+        yield RunEvent(replay.restart_seq, EventKind.RESTART, {"attempt": replay.restart_attempt})
+    seq, begin, end = replay.restart_seq, 0, 0
+    marks = iter(replay.marks)
+    for part in replay.parts:
+        match part:
+            case TextPart(text) | ReasoningPart(text):
+                kind = EventKind.TEXT if isinstance(part, TextPart) else EventKind.REASONING
+                base, end_of_part = end, end + len(text)
+                while end < end_of_part:
+                    seq, begin, end = seq + 1, end, next(marks)
+                    if seq > after:
+                        yield RunEvent(seq, kind, {"delta": text[begin - base : end - base]})
+            case ToolCallPart(call_id, name, arguments):
+                seq, end = seq + 1, next(marks)
+                if seq > after:
+                    data = {"call_id": call_id, "name": name, "arguments": arguments}
+                    yield RunEvent(seq, EventKind.TOOL_CALL, data)
+            case ToolResultPart(call_id, content):
+                seq, end = seq + 1, next(marks)
+                if seq > after:
+                    data = {"call_id": call_id, "content": content}
+                    yield RunEvent(seq, EventKind.TOOL_RESULT, data)

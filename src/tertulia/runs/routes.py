@@ -1,0 +1,166 @@
+"""Runs over HTTP."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.requests import HTTPConnection
+
+from tertulia.auth.dependencies import CurrentUser
+from tertulia.http.idempotency import IdempotencyKey, fingerprint
+from tertulia.http.paging import (
+    Cursor,
+    Limit,
+    Page,
+    decode_cursor,
+    encode_cursor,
+    show_page,
+)
+from tertulia.http.sse import EventStreamResponse, last_event_id
+from tertulia.runs.schemas import CONTENT_CHARS_MAX, ModelResponse, RunCreate, RunResponse
+from tertulia.runs.service import IdempotentRequest, RunService, Send, Started
+from tertulia.runs.wire import parse_cursor, to_events
+
+RETRY_MS = 500
+"""How long a reader whose connection was closed waits before it reconnects."""
+_EVENT_STREAM = "text/event-stream"
+_STREAMS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {_EVENT_STREAM: {}}, "description": "The run's events"}
+}
+
+router = APIRouter(tags=["runs"])
+
+
+async def _runs(connection: HTTPConnection) -> RunService:
+    return connection.app.state.runs
+
+
+async def _idempotent(request: Request, key: IdempotencyKey) -> IdempotentRequest | None:
+    if key is None:
+        return None
+    target = f"{request.url.path}?{request.url.query}"
+    return IdempotentRequest(key, fingerprint(request.method, target, await request.body()))
+
+
+Runs = Annotated[RunService, Depends(_runs)]
+Idempotent = Annotated[IdempotentRequest | None, Depends(_idempotent)]
+
+
+@router.post(
+    "/conversations/{conversation_id}/runs",
+    status_code=202,
+    response_model=RunResponse,
+    responses=_STREAMS,
+)
+async def start_run(
+    conversation_id: UUID,
+    body: RunCreate,
+    request: Request,
+    user: CurrentUser,
+    runs: Runs,
+    idempotent: Idempotent,
+) -> Response:
+    """Send a message and have it answered.
+
+    202 and the run; with `Accept: text/event-stream` the run's events instead. The run goes on
+    whether or not anybody reads. With an `Idempotency-Key` a retry within 24 hours gets the same
+    run.
+    """
+    started = await runs.start(
+        conversation_id, body.to_send(), user_id=user.id, idempotent=idempotent
+    )
+    if _EVENT_STREAM in request.headers.get("accept", ""):
+        return _stream(runs, started, user.id)
+    return Response(
+        RunResponse.of(started.run).model_dump_json(),
+        status_code=202,
+        media_type="application/json",
+        headers=_headers(started),
+    )
+
+
+@router.get("/text/generate/stream", response_class=EventStreamResponse, responses=_STREAMS)
+async def generate_stream(
+    prompt: Annotated[str, Query(min_length=1, max_length=CONTENT_CHARS_MAX)],
+    conversation_id: UUID,
+    user: CurrentUser,
+    runs: Runs,
+    idempotent: Idempotent,
+) -> Response:
+    """Send a message and read its answer as it is written (example 7-15 of the first seed)."""
+    started = await runs.start(
+        conversation_id, Send(content=prompt), user_id=user.id, idempotent=idempotent
+    )
+    return _stream(runs, started, user.id)
+
+
+@router.get("/conversations/{conversation_id}/runs")
+async def list_runs(
+    conversation_id: UUID,
+    request: Request,
+    response: Response,
+    user: CurrentUser,
+    runs: Runs,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Sequence[RunResponse]:
+    """List the conversation's runs, newest first."""
+    before = decode_cursor(cursor, (int,))[0] if cursor else None
+    found = await runs.list(conversation_id, user_id=user.id, limit=limit, before_seq=before)
+    next_cursor = encode_cursor(found[-1].seq) if len(found) == limit else None
+    return show_page(request, response, Page([RunResponse.of(run) for run in found], next_cursor))
+
+
+@router.get("/runs/{run_id}")
+async def get_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunResponse:
+    """Return a run: where it stands, or how it went."""
+    return RunResponse.of(await runs.get(run_id, user_id=user.id))
+
+
+@router.get("/runs/{run_id}/events", response_class=EventStreamResponse, responses=_STREAMS)
+async def follow_run(
+    run_id: UUID,
+    request: Request,
+    user: CurrentUser,
+    runs: Runs,
+    after: Annotated[
+        str | None, Query(max_length=20, description="An event's `id`: only what came later.")
+    ] = None,
+) -> Response:
+    """Follow a run from the start, or from `Last-Event-ID` or `after`, while it runs or later.
+
+    Ends after `done`. On any server, at any time, a cursor gives exactly what came after it.
+    """
+    seen = last_event_id(request)
+    if seen is not None:
+        seq = parse_cursor(seen, field="header.Last-Event-ID")
+    else:
+        seq = 0 if after is None else parse_cursor(after, field="query.after")
+    await runs.get(run_id, user_id=user.id)
+    events = to_events(runs.follow(run_id, user_id=user.id, after=seq))
+    return EventStreamResponse(events, retry_ms=RETRY_MS)
+
+
+@router.post("/runs/{run_id}/cancel")
+async def cancel_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunResponse:
+    """End a run, keeping what it has said. A run that has ended stays as it is."""
+    return RunResponse.of(await runs.cancel(run_id, user_id=user.id))
+
+
+@router.get("/models", tags=["models"])
+async def list_models(_user: CurrentUser, runs: Runs) -> Sequence[ModelResponse]:
+    """List the models on offer, the default first, and what each can do."""
+    return [ModelResponse.of(info) for info in await runs.list_models()]
+
+
+def _stream(runs: RunService, started: Started, user_id: UUID) -> Response:
+    events = to_events(runs.follow(started.run.id, user_id=user_id))
+    return EventStreamResponse(events, retry_ms=RETRY_MS, headers=_headers(started))
+
+
+def _headers(started: Started) -> dict[str, str]:
+    headers = {"Location": f"/runs/{started.run.id}"}
+    if started.is_replay:
+        headers["Idempotent-Replayed"] = "true"
+    return headers

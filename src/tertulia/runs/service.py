@@ -1,0 +1,300 @@
+"""The use cases of runs: start, look up, follow, cancel."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from tertulia.domain.conversations import Role
+from tertulia.domain.errors import Invalid, RunActive
+from tertulia.domain.ids import new_id
+from tertulia.domain.models import ModelInfo, ModelSettings
+from tertulia.domain.parts import TextPart
+from tertulia.domain.runs import OnBusy, Run, RunStatus
+from tertulia.llm.catalog import ModelCatalog
+from tertulia.runs.answer import Answer
+from tertulia.runs.executor import Executor
+from tertulia.runs.follower import Followed, Follower
+from tertulia.runs.keeper import LEASE
+from tertulia.runs.settings import settings_to_json
+from tertulia.storage.database import Database, retried
+from tertulia.storage.notices import Notifier
+from tertulia.storage.repositories.conversations import LockedConversation
+from tertulia.storage.repositories.messages import Place
+from tertulia.storage.repositories.runs import HeldRun, LockedRun, Outcome
+from tertulia.storage.unit_of_work import UnitOfWork
+
+_CANCELLED_STATUS = 499
+"""As web servers log it: the client closed the request. Stored as `status_code`."""
+_ALL_EVENTS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """What somebody wants answered, and how."""
+
+    content: str | None
+    """The user's new message; None to answer (again) a message that is there."""
+    parent_id: UUID | None = None
+    """The message that `content` follows, or without it the one to answer; None: the head."""
+    model_type: str | None = None
+    on_busy: OnBusy = OnBusy.REJECT
+    settings: ModelSettings = field(default_factory=ModelSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotentRequest:
+    """A request that may be sent twice and must happen once."""
+
+    key: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run, and whether an earlier request with the same key had started it."""
+
+    run: Run
+    is_replay: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunService:
+    """Starts, finds, follows and cancels runs."""
+
+    database: Database
+    models: ModelCatalog
+    executor: Executor
+    follower: Follower
+    notifier: Notifier
+    process_id: UUID
+    max_attempts: int
+
+    @retried
+    async def start(
+        self,
+        conversation_id: UUID,
+        send: Send,
+        *,
+        user_id: UUID,
+        idempotent: IdempotentRequest | None = None,
+    ) -> Started:
+        """Store the user's message and the run that answers it, and begin.
+
+        One transaction; when it has committed this process executes the run at once, unless the
+        conversation is busy and the run has to wait for its turn.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+            MessageNotFound: The conversation has no message `send.parent_id`.
+            ModelNotFound: `send.model_type` is not on offer.
+            RunActive: The conversation is being answered, and `send.on_busy` is `reject`.
+            Invalid: There is nothing to answer.
+            IdempotencyKeyReused: The key came with another request before.
+        """
+        # A process that is stopping, or executes all it can, leaves the run to any other.
+        leaves = self.follower.feeds.is_draining or self.executor.room == 0
+        named = self.models.resolve(send.model_type) if send.model_type else None
+        run_id = new_id()
+        async with self.database.transaction() as work:
+            if idempotent is not None:
+                earlier = await work.idempotency.claim(
+                    idempotent.key,
+                    user_id=user_id,
+                    fingerprint=idempotent.fingerprint,
+                    resource_id=run_id,
+                )
+                if earlier is not None:
+                    return Started(await work.runs.get(earlier, user_id=user_id), is_replay=True)
+            conversation = await work.conversations.lock(conversation_id, user_id=user_id)
+            waits, stopped = await self._make_way(work, conversation, send.on_busy)
+            model = named or self.models.resolve(conversation.model_type, strict=False)
+            prompt, conversation = await self._prompt(work, conversation, send)
+            answer_id = new_id()
+            _, conversation = await work.messages.append(
+                conversation,
+                answer_id,
+                parent=prompt,
+                role=Role.ASSISTANT,
+                parts=(),
+                run_id=run_id,
+                model_type=model,
+            )
+            run = await work.runs.create(
+                run_id,
+                user_id=user_id,
+                conversation_id=conversation_id,
+                message_id=answer_id,
+                seq=conversation.last_seq,
+                model_type=model,
+                settings=settings_to_json(send.settings),
+                max_attempts=self.max_attempts,
+                owner=None if waits or leaves else self.process_id,
+                lease=LEASE,
+            )
+        if run.status is RunStatus.RUNNING:
+            self.executor.begin(_held(run, prompt, max_attempts=self.max_attempts))
+        elif not waits:
+            self.notifier.claimable()
+        self._tell(run, prompt if send.content is not None else None, stopped)
+        return Started(run, is_replay=False)
+
+    async def get(self, run_id: UUID, *, user_id: UUID) -> Run:
+        """Return the user's run.
+
+        Raises:
+            RunNotFound: No such run, or it is another user's.
+        """
+        async with self.database.reading() as work:
+            return await work.runs.get(run_id, user_id=user_id)
+
+    async def list(
+        self, conversation_id: UUID, *, user_id: UUID, limit: int, before_seq: int | None = None
+    ) -> Sequence[Run]:
+        """Return the conversation's runs, newest first.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+        """
+        async with self.database.reading() as work:
+            runs = await work.runs.list(
+                conversation_id, user_id=user_id, limit=limit, before_seq=before_seq
+            )
+            if not runs:
+                await work.conversations.get(conversation_id, user_id=user_id)
+            return runs
+
+    def follow(
+        self, run_id: UUID, *, user_id: UUID, after: int = 0
+    ) -> AsyncGenerator[Followed, None]:
+        """Follow a run that is known to be the user's; see `Follower.follow`."""
+        return self.follower.follow(run_id, user_id=user_id, after=after)
+
+    @retried
+    async def cancel(self, run_id: UUID, *, user_id: UUID) -> Run:
+        """End the run now, keeping what is stored of its answer. An ended run stays as it is.
+
+        Whoever executes it finds itself fenced at once and closes the connection to the model.
+
+        Raises:
+            RunNotFound: No such run, or it is another user's.
+        """
+        async with self.database.transaction() as work:
+            locked = await work.runs.lock(run_id, user_id=user_id)
+            if locked.status.is_terminal:
+                return await work.runs.get(run_id, user_id=user_id)
+            another_waits = await self._cancel(work, locked)
+            run = await work.runs.get(run_id, user_id=user_id)
+        self._tell_stopped([run_id])
+        if another_waits:
+            self.notifier.claimable()
+        self.notifier.changed(
+            "run.ended",
+            user_id=user_id,
+            conversation_id=run.conversation_id,
+            message_id=run.message_id,
+            run_id=run.id,
+        )
+        return run
+
+    async def list_models(self) -> Sequence[ModelInfo]:
+        """Return what can be asked, the default first."""
+        return await self.models.list()
+
+    async def _make_way(
+        self, work: UnitOfWork, conversation: LockedConversation, on_busy: OnBusy
+    ) -> tuple[bool, Sequence[UUID]]:
+        """Return whether the new run has to wait, and which runs were stopped for it."""
+        active = await work.runs.lock_active(conversation.id)
+        if not active:
+            return False, ()
+        match on_busy:
+            case OnBusy.REJECT:
+                raise RunActive(retry_after_s=1)
+            case OnBusy.QUEUE:
+                return True, ()
+            case OnBusy.INTERRUPT:
+                for locked in active:
+                    await self._cancel(work, locked)
+                return False, [locked.id for locked in active]
+
+    async def _cancel(self, work: UnitOfWork, locked: LockedRun) -> bool:
+        """End a locked run with what is stored of it; return whether another waits for its turn."""
+        answer = Answer.of(await work.run_events.list(locked.id, after=0, limit=_ALL_EVENTS))
+        finished = await work.runs.finish(
+            locked.id,
+            attempt=locked.attempt,
+            outcome=Outcome(
+                status=RunStatus.CANCELLED,
+                status_code=_CANCELLED_STATUS,
+                parts=answer.parts,
+                restart_seq=answer.restart_seq,
+                restart_attempt=answer.restart_attempt,
+                marks=answer.marks,
+            ),
+            title_job_id=new_id(),
+        )
+        assert finished is not None, "a locked run that is active can be ended"  # noqa: S101
+        await work.run_events.delete([locked.id])
+        return finished.another_waits
+
+    async def _prompt(
+        self, work: UnitOfWork, conversation: LockedConversation, send: Send
+    ) -> tuple[Place, LockedConversation]:
+        """Return the place of the message to answer, stored first if it is new."""
+        place = work.messages.head(conversation)
+        if send.parent_id is not None or (send.content is None and place.id is not None):
+            place = await work.messages.place(conversation, send.parent_id or place.id)
+        if send.content is None:
+            if place.role is None or place.role is Role.ASSISTANT:
+                wrong = "body.content" if send.parent_id is None else "body.parent_id"
+                raise Invalid("There is no user's message to answer there", field=wrong)
+            return place, conversation
+        message, conversation = await work.messages.append(
+            conversation,
+            new_id(),
+            parent=place,
+            role=Role.USER,
+            parts=(TextPart(send.content),),
+        )
+        tip = replace(work.messages.head(conversation), role=message.role)
+        return tip, conversation
+
+    def _tell(self, run: Run, new_message: Place | None, stopped: Sequence[UUID]) -> None:
+        if stopped:
+            self._tell_stopped(stopped)
+        if new_message is not None:
+            self.notifier.changed(
+                "message.created",
+                user_id=run.user_id,
+                conversation_id=run.conversation_id,
+                message_id=new_message.id,
+            )
+        if run.status is RunStatus.RUNNING:
+            self.notifier.changed(
+                "run.started",
+                user_id=run.user_id,
+                conversation_id=run.conversation_id,
+                message_id=run.message_id,
+                run_id=run.id,
+            )
+
+    def _tell_stopped(self, run_ids: Sequence[UUID]) -> None:
+        for run_id in run_ids:
+            self.executor.lose(run_id)
+            self.follower.feeds.look(run_id)
+        self.notifier.stopped(run_ids)
+
+
+def _held(run: Run, prompt: Place, *, max_attempts: int) -> HeldRun:
+    return HeldRun(
+        id=run.id,
+        user_id=run.user_id,
+        conversation_id=run.conversation_id,
+        message_id=run.message_id,
+        prompt_id=prompt.id,
+        attempt=run.attempt,
+        max_attempts=max_attempts,
+        model_type=run.model_type,
+        settings=run.settings,
+        age_s=0.0,
+    )

@@ -1,0 +1,52 @@
+"""One connection to PostgreSQL, and the rows that come from it."""
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import asyncpg
+
+from tertulia.storage.statements import Statement
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+Driver: TypeAlias = "PoolConnectionProxy[Row]"
+
+
+class Row(asyncpg.Record):
+    """A row whose columns are attributes."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  a column is of any type
+        """Return a column."""
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Connection:
+    """Runs statements, one at a time."""
+
+    __slots__ = ("_driver",)
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def all(self, query: Statement, **parameters: Any) -> list[Row]:  # noqa: ANN401
+        """Return every row."""
+        return await self._driver.fetch(query.sql, *query.arguments(parameters))
+
+    async def first(self, query: Statement, **parameters: Any) -> Row | None:  # noqa: ANN401
+        """Return the first row, or None."""
+        return await self._driver.fetchrow(query.sql, *query.arguments(parameters))
+
+    async def one(self, query: Statement, **parameters: Any) -> Row:  # noqa: ANN401
+        """Return the row that is certainly there."""
+        row = await self.first(query, **parameters)
+        assert row is not None, "the statement returned no row"  # noqa: S101
+        return row
+
+    async def run(self, query: Statement, **parameters: Any) -> int:  # noqa: ANN401
+        """Run it and return the number of rows it changed."""
+        status = await self._driver.execute(query.sql, *query.arguments(parameters))
+        count = status.rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0

@@ -1,0 +1,248 @@
+"""Connections and transactions."""
+
+import asyncio
+import contextlib
+import functools
+import json
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
+
+import asyncpg
+
+from tertulia.domain.errors import (
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    Overloaded,
+    TransactionConflict,
+)
+from tertulia.storage.connection import Connection, Driver, Row
+from tertulia.storage.sqlstates import breaks_connection, translated
+from tertulia.storage.statements import statement
+from tertulia.storage.unit_of_work import UnitOfWork
+
+_open: ContextVar[bool] = ContextVar("a unit of work is open", default=False)
+_ALIVE = statement("SELECT 1 AS alive")
+_UNSAFE = statement(
+    """
+    SELECT name FROM pg_settings WHERE setting = 'off'
+        AND name IN ('fsync', 'full_page_writes', 'synchronous_commit') ORDER BY name
+    """
+)
+_S = TypeVar("_S")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseLimits:
+    """How long anything may take, so that no answer takes longer than seven seconds.
+
+    Acquiring (2 s) and one stuck statement (4.5 s) are what a request can wait for at worst: the
+    first fault ends it.
+    """
+
+    pool_size: int = 10
+    connect_s: float = 2.0
+    acquire_s: float = 2.0
+    statement_s: float = 4.5
+    lock_s: float = 4.0
+    idle_in_transaction_s: float = 5.0
+    """After this PostgreSQL itself ends a transaction whose process is frozen."""
+
+
+class Database:
+    """A pool of connections to one PostgreSQL.
+
+    A connection is held for a statement or a transaction, never for a request, and never while
+    anything but the database is awaited.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[Row]", dsn: str, limits: DatabaseLimits) -> None:
+        self._pool = pool
+        self._limits = limits
+        self.dsn = dsn
+
+    @classmethod
+    async def open(cls, dsn: str, limits: DatabaseLimits | None = None) -> "Database":
+        """Connect to `dsn` (`postgresql://…`).
+
+        Raises:
+            DatabaseUnavailable: It cannot be reached.
+        """
+        limits = limits or DatabaseLimits()
+        try:
+            pool = await asyncpg.create_pool(
+                dsn,
+                min_size=1,
+                max_size=limits.pool_size,
+                timeout=limits.connect_s,
+                command_timeout=limits.statement_s,
+                statement_cache_size=256,
+                max_cached_statement_lifetime=0,
+                record_class=Row,
+                init=_prepare,
+                # Nothing is ever SET on a connection, so there is nothing to reset between uses;
+                # the driver's default would cost as much as half the query.
+                reset=_nothing,
+                server_settings=_server_settings(limits),
+            )
+        except Exception as error:
+            raise translated(error) or error from error
+        return cls(pool, dsn, limits)
+
+    async def check(self) -> None:
+        """Make sure that the database answers.
+
+        Raises:
+            DatabaseUnavailable: It does not.
+        """
+        async with self.reading() as work:
+            await work.connection.one(_ALIVE)
+
+    async def unsafe_settings(self) -> list[str]:
+        """Return the settings without which PostgreSQL may lose what it acknowledged."""
+        async with self.reading() as work:
+            return [row.name for row in await work.connection.all(_UNSAFE)]
+
+    async def close(self) -> None:
+        """Close every connection; those that do not answer are cut."""
+        try:
+            await asyncio.wait_for(self._pool.close(), timeout=2.0)
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[UnitOfWork]:
+        """Commit when the block ends, roll back when it raises. Never nested.
+
+        Raises:
+            TransactionConflict: PostgreSQL gave it up for another's sake; see `retried`.
+            OutcomeUnknown: The connection broke during the commit.
+            TertuliaError: As `sqlstates.translated` says.
+        """
+        async with self._connection() as driver:
+            transaction = driver.transaction()
+            await transaction.start()
+            try:
+                yield UnitOfWork(Connection(driver))
+            except BaseException as error:
+                # Asking a connection that did not answer to roll back would only wait again;
+                # cutting it makes PostgreSQL roll back by itself.
+                if breaks_connection(error):
+                    _cut(driver)
+                elif _is_open(driver):
+                    await transaction.rollback()
+                raise
+            try:
+                await transaction.commit()
+            except asyncpg.PostgresError as error:
+                if (error.sqlstate or "").startswith(("08", "57")):
+                    raise OutcomeUnknown from error
+                raise
+            except Exception as error:
+                if breaks_connection(error):
+                    raise OutcomeUnknown from error
+                raise
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[UnitOfWork]:
+        """Run single statements, each its own transaction: what most reads need."""
+        async with self._connection() as driver:
+            yield UnitOfWork(Connection(driver))
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[Driver]:
+        assert not _open.get(), "a unit of work is already open in this task"  # noqa: S101
+        token = _open.set(True)
+        try:
+            driver = await self._acquire()
+            try:
+                yield driver
+            except BaseException as error:
+                if breaks_connection(error):
+                    _cut(driver)
+                raise
+            finally:
+                await self._release(driver)
+        except asyncpg.PostgresError as error:
+            raise translated(error) or error from error
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+            raise translated(error) or error from error
+        finally:
+            _open.reset(token)
+
+    async def _acquire(self) -> Driver:
+        try:
+            return await self._pool.acquire(timeout=self._limits.acquire_s)
+        except TimeoutError as error:
+            if self._pool.get_idle_size() == 0 and self._pool.get_size() >= self._limits.pool_size:
+                raise Overloaded from error
+            raise DatabaseUnavailable from error
+
+    async def _release(self, driver: Driver) -> None:
+        if _is_open(driver) and driver.is_in_transaction():
+            _cut(driver)
+        # Shielded: a connection must find its way back even when its task is being cancelled.
+        await asyncio.shield(self._pool.release(driver, timeout=self._limits.acquire_s))
+
+
+def _is_open(driver: Driver) -> bool:
+    try:
+        return not driver.is_closed()
+    except asyncpg.InterfaceError:
+        # A connection that breaks goes back to the pool by itself; its proxy is empty then.
+        return False
+
+
+def _cut(driver: Driver) -> None:
+    with contextlib.suppress(asyncpg.InterfaceError):  # the pool has it back already
+        driver.terminate()
+
+
+def retried(
+    method: Callable[Concatenate[_S, _P], Awaitable[_T]],
+) -> Callable[Concatenate[_S, _P], Awaitable[_T]]:
+    """Let a use case be tried again when PostgreSQL gave its transaction up for another's sake.
+
+    At most three more times, after a random part of 20, 40, 80 ms (so that the same two do not
+    meet again). Only for methods that are one transaction and touch nothing else before it.
+    """
+
+    @functools.wraps(method)
+    async def attempt(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        for pause_s in (0.02, 0.04, 0.08):
+            try:
+                return await method(self, *args, **kwargs)
+            except TransactionConflict:
+                await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311  jitter, no secret
+        return await method(self, *args, **kwargs)
+
+    return attempt
+
+
+async def _prepare(driver: "asyncpg.Connection[Row]") -> None:
+    await driver.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
+    )
+
+
+async def _nothing(_driver: "asyncpg.Connection[Row]") -> None:
+    pass
+
+
+def _server_settings(limits: DatabaseLimits) -> dict[str, str]:
+    def milliseconds(seconds: float) -> str:
+        return str(round(seconds * 1000))
+
+    return {
+        "application_name": "tertulia",
+        "statement_timeout": milliseconds(limits.statement_s),
+        "lock_timeout": milliseconds(limits.lock_s),
+        "idle_in_transaction_session_timeout": milliseconds(limits.idle_in_transaction_s),
+        "timezone": "UTC",
+        "jit": "off",
+    }

@@ -1,0 +1,282 @@
+"""Conversations: listing, changing, locking."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Boolean, DateTime, Integer, Text, Uuid, bindparam, delete, select, tuple_
+
+from tertulia.domain.conversations import Conversation
+from tertulia.domain.errors import ConversationNotFound
+from tertulia.storage.connection import Row
+from tertulia.storage.repositories.base import Repository
+from tertulia.storage.statements import Statement, statement
+from tertulia.storage.tables import conversations as t
+
+_SHOWN = (
+    t.c.id,
+    t.c.user_id,
+    t.c.title,
+    t.c.model_type,
+    t.c.is_archived,
+    t.c.message_count,
+    t.c.head_id,
+    t.c.created_at,
+    t.c.updated_at,
+)
+_OWNED = (
+    t.c.id == bindparam("id", type_=Uuid()),
+    t.c.user_id == bindparam("user_id", type_=Uuid()),
+)
+_NEWEST_FIRST = (t.c.created_at.desc(), t.c.id.desc())
+
+_GET = statement(select(*_SHOWN).where(*_OWNED))
+_LOCK = statement(select(t).where(*_OWNED).with_for_update(key_share=True))
+_DELETE = statement(delete(t).where(*_OWNED))
+_CREATE = statement(
+    t.insert()
+    .values(
+        id=bindparam("id"),
+        user_id=bindparam("user_id"),
+        title=bindparam("title"),
+        model_type=bindparam("model_type"),
+    )
+    .returning(*_SHOWN)
+)
+_UPDATE = statement(
+    """
+    UPDATE conversations SET
+        title = CASE WHEN :set_title THEN CAST(:title AS text) ELSE title END,
+        model_type = COALESCE(:model_type, model_type),
+        is_archived = COALESCE(:is_archived, is_archived),
+        updated_at = now()
+    WHERE id = :id AND user_id = :user_id
+    RETURNING id, user_id, title, model_type, is_archived, message_count, head_id, created_at,
+        updated_at
+    """
+)
+_TITLE_IF_UNTITLED = statement(
+    "UPDATE conversations SET title = :title WHERE id = :id AND title IS NULL"
+)
+_SET_HEAD = statement(
+    """
+    UPDATE conversations SET head_id = :head_id, head_seq = :seq, head_branch = :branch,
+        head_is_tip = :is_tip, updated_at = now()
+    WHERE id = :id AND user_id = :user_id
+    """
+)
+
+
+def _list_statement(*, archived: bool, model_type: bool, after: bool) -> Statement:
+    query = select(*_SHOWN).where(t.c.user_id == bindparam("user_id", type_=Uuid()))
+    if archived:
+        query = query.where(t.c.is_archived == bindparam("archived", type_=Boolean()))
+    if model_type:
+        query = query.where(t.c.model_type == bindparam("model_type", type_=Text()))
+    if after:
+        # A row comparison, so that the index alone finds the place.
+        here = tuple_(t.c.created_at, t.c.id)
+        there = tuple_(
+            bindparam("after_at", type_=DateTime(timezone=True)),
+            bindparam("after_id", type_=Uuid()),
+        )
+        query = query.where(here < there)
+    query = query.order_by(*_NEWEST_FIRST)
+    return statement(
+        query.offset(bindparam("skip", type_=Integer())).limit(bindparam("limit", type_=Integer()))
+    )
+
+
+# One statement for each set of filters, because a condition such as "$1 IS NULL OR …" would keep
+# PostgreSQL from using the index made for it.
+_LISTS = {
+    (archived, model_type, after): _list_statement(
+        archived=archived, model_type=model_type, after=after
+    )
+    for archived in (False, True)
+    for model_type in (False, True)
+    for after in (False, True)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LockedConversation:
+    """A conversation that nobody else changes until this transaction ends."""
+
+    id: UUID
+    user_id: UUID
+    title: str | None
+    model_type: str
+    message_count: int
+    last_seq: int
+    last_branch: int
+    head_id: UUID | None
+    head_seq: int
+    head_branch: int
+    head_is_tip: bool
+
+
+class ConversationRepository(Repository):
+    """Questions about conversations."""
+
+    async def create(
+        self, id_: UUID, *, user_id: UUID, title: str | None, model_type: str
+    ) -> Conversation:
+        """Store a new, empty conversation."""
+        return _shown(
+            await self._connection.one(
+                _CREATE, id=id_, user_id=user_id, title=title, model_type=model_type
+            )
+        )
+
+    async def get(self, id_: UUID, *, user_id: UUID) -> Conversation:
+        """Return the user's conversation.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+        """
+        row = await self._connection.first(_GET, id=id_, user_id=user_id)
+        if row is None:
+            raise ConversationNotFound
+        return _shown(row)
+
+    async def list(
+        self,
+        *,
+        user_id: UUID,
+        limit: int,
+        skip: int = 0,
+        archived: bool | None = None,
+        model_type: str | None = None,
+        after: tuple[datetime, UUID] | None = None,
+    ) -> Sequence[Conversation]:
+        """Return the user's conversations, newest first.
+
+        Args:
+            user_id: Whose.
+            limit: At most so many.
+            skip: Leave out so many first; costs as much as reading them.
+            archived: Only those that are, or are not, archived.
+            model_type: Only those with this model.
+            after: The creation time and id of the last one of the page before.
+        """
+        query = _LISTS[archived is not None, model_type is not None, after is not None]
+        after_at, after_id = after or (None, None)
+        rows = await self._connection.all(
+            query,
+            user_id=user_id,
+            limit=limit,
+            skip=skip,
+            archived=archived,
+            model_type=model_type,
+            after_at=after_at,
+            after_id=after_id,
+        )
+        return [_shown(row) for row in rows]
+
+    async def lock(self, id_: UUID, *, user_id: UUID) -> LockedConversation:
+        """Keep the conversation from being changed by others until the transaction ends.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+        """
+        row = await self._connection.first(_LOCK, id=id_, user_id=user_id)
+        if row is None:
+            raise ConversationNotFound
+        return LockedConversation(
+            id=row.id,
+            user_id=row.user_id,
+            title=row.title,
+            model_type=row.model_type,
+            message_count=row.message_count,
+            last_seq=row.last_seq,
+            last_branch=row.last_branch,
+            head_id=row.head_id,
+            head_seq=row.head_seq,
+            head_branch=row.head_branch,
+            head_is_tip=row.head_is_tip,
+        )
+
+    async def update(
+        self,
+        id_: UUID,
+        *,
+        user_id: UUID,
+        title: str | None = None,
+        set_title: bool = False,
+        model_type: str | None = None,
+        is_archived: bool | None = None,
+    ) -> Conversation:
+        """Change what is given and return the conversation.
+
+        Args:
+            id_: Which.
+            user_id: Whose.
+            title: The new title, taken only with `set_title`; None removes it.
+            set_title: Whether the title changes.
+            model_type: The new model, or None to keep it.
+            is_archived: The new state, or None to keep it.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+        """
+        row = await self._connection.first(
+            _UPDATE,
+            id=id_,
+            user_id=user_id,
+            title=title,
+            set_title=set_title,
+            model_type=model_type,
+            is_archived=is_archived,
+        )
+        if row is None:
+            raise ConversationNotFound
+        return _shown(row)
+
+    async def set_title_if_untitled(self, id_: UUID, title: str) -> bool:
+        """Give the conversation a title unless somebody did so before; say whether it took it."""
+        return await self._connection.run(_TITLE_IF_UNTITLED, id=id_, title=title) > 0
+
+    async def set_head(
+        self,
+        conversation: LockedConversation,
+        *,
+        head_id: UUID | None,
+        seq: int,
+        branch: int,
+        is_tip: bool,
+    ) -> None:
+        """Let the conversation end at another message (None: before its first)."""
+        await self._connection.run(
+            _SET_HEAD,
+            id=conversation.id,
+            user_id=conversation.user_id,
+            head_id=head_id,
+            seq=seq,
+            branch=branch,
+            is_tip=is_tip,
+        )
+
+    async def delete(self, id_: UUID, *, user_id: UUID) -> None:
+        """Delete the conversation and everything under it.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+        """
+        if not await self._connection.run(_DELETE, id=id_, user_id=user_id):
+            raise ConversationNotFound
+
+
+def _shown(row: Row) -> Conversation:
+    return Conversation(
+        id=row.id,
+        user_id=row.user_id,
+        title=row.title,
+        model_type=row.model_type,
+        is_archived=row.is_archived,
+        message_count=row.message_count,
+        head_id=row.head_id,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

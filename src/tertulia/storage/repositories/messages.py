@@ -1,0 +1,408 @@
+"""Messages: the tree, in the order in which it grew.
+
+A conversation's tree is cut into branches: a message whose parent is the last of its branch goes
+on in it, any other starts a new one that remembers where it left. Within one branch, and along the
+way from the root to any message, `seq` only grows. So a page of a branch is a few index ranges,
+one for each branch on the way, however long the conversation is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from tertulia.domain.conversations import Generation, Message, Role
+from tertulia.domain.errors import MessageNotFound
+from tertulia.domain.parts import Part, TextPart, part_from_json, part_to_json, text_of
+from tertulia.storage.connection import Row
+from tertulia.storage.repositories.base import Repository
+from tertulia.storage.repositories.conversations import LockedConversation
+from tertulia.storage.statements import statement
+
+_APPEND = statement(
+    """
+    WITH moved AS (
+        UPDATE conversations SET last_seq = :seq, last_branch = GREATEST(last_branch, :branch),
+            message_count = message_count + 1, head_id = :id, head_seq = :seq,
+            head_branch = :branch, head_is_tip = true, updated_at = now()
+        WHERE id = :conversation_id
+    ), forked AS (
+        INSERT INTO branches (conversation_id, number, parent_number, forked_at_seq)
+        SELECT :conversation_id, :branch, :parent_branch, :parent_seq WHERE :forks
+    )
+    INSERT INTO messages (id, conversation_id, parent_id, seq, branch, role, content, parts,
+        run_id, model_type)
+    VALUES (:id, :conversation_id, :parent_id, :seq, :branch, :role, :content, :parts,
+        :run_id, :model_type)
+    RETURNING *
+    """
+)
+_PLACE = statement(
+    """
+    SELECT parent.seq, parent.branch, parent.role, NOT EXISTS (
+        SELECT FROM messages later
+        WHERE later.conversation_id = parent.conversation_id
+            AND later.branch = parent.branch AND later.seq > parent.seq
+    ) AS is_tip
+    FROM messages parent WHERE parent.id = :id AND parent.conversation_id = :conversation_id
+    """
+)
+_GET = statement(
+    """
+    SELECT m.* FROM messages m JOIN conversations c ON c.id = m.conversation_id
+    WHERE m.id = :id AND m.conversation_id = :conversation_id AND c.user_id = :user_id
+    """
+)
+# Whose it is, is asked once and not per row: only so is the index's order always the list's.
+_OF_OWNED_CONVERSATION = """
+    conversation_id = (
+        SELECT id FROM conversations WHERE id = :conversation_id AND user_id = :user_id
+    )
+"""
+_LIST = statement(
+    f"""
+    SELECT * FROM messages WHERE {_OF_OWNED_CONVERSATION} AND seq > :after_seq
+    ORDER BY seq OFFSET :skip LIMIT :limit
+    """
+)
+_LIST_BACKWARDS = statement(
+    f"""
+    SELECT * FROM messages WHERE {_OF_OWNED_CONVERSATION} AND seq < :before_seq
+    ORDER BY seq DESC OFFSET :skip LIMIT :limit
+    """
+)
+# From the message's own branch up to the root: how far each branch on the way is shared.
+_WAY = """
+    WITH RECURSIVE way (branch, upto) AS (
+        SELECT m.branch, m.seq FROM messages m JOIN conversations c ON c.id = m.conversation_id
+        WHERE m.id = :tip_id AND m.conversation_id = :conversation_id AND c.user_id = :user_id
+        UNION ALL
+        SELECT b.parent_number, b.forked_at_seq FROM way JOIN branches b
+            ON b.conversation_id = :conversation_id AND b.number = way.branch
+        WHERE b.parent_number IS NOT NULL
+    )
+"""
+_BRANCH = statement(
+    _WAY
+    + """
+    SELECT m.* FROM way CROSS JOIN LATERAL (
+        SELECT * FROM messages
+        WHERE conversation_id = :conversation_id AND branch = way.branch
+            AND seq <= way.upto AND seq > :after_seq
+        ORDER BY seq LIMIT :reach
+    ) m ORDER BY m.seq OFFSET :skip LIMIT :limit
+    """
+)
+_BRANCH_BACKWARDS = statement(
+    _WAY
+    + """
+    SELECT m.* FROM way CROSS JOIN LATERAL (
+        SELECT * FROM messages
+        WHERE conversation_id = :conversation_id AND branch = way.branch
+            AND seq <= way.upto AND seq < :before_seq
+        ORDER BY seq DESC LIMIT :reach
+    ) m ORDER BY m.seq DESC OFFSET :skip LIMIT :limit
+    """
+)
+_REPLACE_CONTENT = statement(
+    """
+    WITH renumbered AS (
+        UPDATE runs SET restart_seq = restart_seq + cardinality(marks) + 2,
+            restart_attempt = attempt,
+            marks = CASE WHEN :content = '' THEN '{}' ELSE ARRAY[char_length(:content)] END
+        WHERE message_id = :id
+    )
+    UPDATE messages SET content = :content, parts = NULL, updated_at = now()
+    WHERE id = :id AND conversation_id = :conversation_id RETURNING *
+    """
+)
+_PARENTS = statement("SELECT id, parent_id FROM messages WHERE id = ANY(CAST(:ids AS uuid[]))")
+# The branches that left here leave at its parent from now on, or the next delete on their way
+# would not find the children that they begin with.
+_DELETE = statement(
+    """
+    WITH gone AS (
+        DELETE FROM messages WHERE id = :id AND conversation_id = :conversation_id
+        RETURNING id, parent_id
+    ), forks AS (
+        UPDATE branches SET parent_number = parent.branch,
+            forked_at_seq = COALESCE(parent.seq, 0)
+        FROM gone LEFT JOIN messages parent ON parent.id = gone.parent_id
+        WHERE branches.conversation_id = :conversation_id AND forked_at_seq = :seq
+    ), adopted AS (
+        UPDATE messages child SET parent_id = gone.parent_id FROM gone
+        WHERE child.conversation_id = :conversation_id AND child.parent_id = gone.id
+            AND child.seq IN (
+                SELECT min(seq) FROM messages
+                WHERE conversation_id = :conversation_id AND branch = :branch AND seq > :seq
+                UNION ALL
+                SELECT (SELECT min(m.seq) FROM messages m
+                    WHERE m.conversation_id = :conversation_id AND m.branch = b.number)
+                FROM branches b
+                WHERE b.conversation_id = :conversation_id AND b.forked_at_seq = :seq
+            )
+    )
+    UPDATE conversations SET message_count = message_count - 1, updated_at = now()
+    WHERE id = :conversation_id AND EXISTS (SELECT FROM gone)
+    RETURNING (SELECT parent_id FROM gone) AS parent_id
+    """
+)
+_BEFORE_ANY = 0
+_AFTER_ALL = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a message stands in its tree."""
+
+    id: UUID | None
+    """None: before the first message."""
+    seq: int
+    branch: int
+    is_tip: bool
+    """Whether its branch ends with it."""
+    role: Role | None
+
+
+ROOT = Place(id=None, seq=0, branch=0, is_tip=False, role=None)
+
+
+class MessageRepository(Repository):
+    """Questions about messages."""
+
+    async def append(
+        self,
+        conversation: LockedConversation,
+        id_: UUID,
+        *,
+        parent: Place,
+        role: Role,
+        parts: Sequence[Part],
+        run_id: UUID | None = None,
+        model_type: str | None = None,
+    ) -> tuple[Message, LockedConversation]:
+        """Store a message below `parent`, make it the head, and return both as they are now."""
+        starts = parent.id is None and conversation.last_seq == 0
+        forks = not (parent.is_tip or starts)
+        branch = conversation.last_branch + 1 if forks else parent.branch
+        row = await self._connection.one(
+            _APPEND,
+            id=id_,
+            conversation_id=conversation.id,
+            parent_id=parent.id,
+            seq=conversation.last_seq + 1,
+            branch=branch,
+            forks=forks,
+            parent_branch=parent.branch if parent.id else None,
+            parent_seq=parent.seq,
+            role=role.value,
+            content=text_of(parts),
+            parts=stored_parts(parts),
+            run_id=run_id,
+            model_type=model_type,
+        )
+        return _shown(row), LockedConversation(
+            id=conversation.id,
+            user_id=conversation.user_id,
+            title=conversation.title,
+            model_type=conversation.model_type,
+            message_count=conversation.message_count + 1,
+            last_seq=row.seq,
+            last_branch=max(conversation.last_branch, branch),
+            head_id=id_,
+            head_seq=row.seq,
+            head_branch=branch,
+            head_is_tip=True,
+        )
+
+    async def place(self, conversation: LockedConversation, id_: UUID | None) -> Place:
+        """Return where a message of the locked conversation stands (None: the root).
+
+        Raises:
+            MessageNotFound: The conversation has no such message.
+        """
+        if id_ is None:
+            return ROOT
+        row = await self._connection.first(_PLACE, id=id_, conversation_id=conversation.id)
+        if row is None:
+            raise MessageNotFound
+        return Place(id=id_, seq=row.seq, branch=row.branch, is_tip=row.is_tip, role=Role(row.role))
+
+    def head(self, conversation: LockedConversation) -> Place:
+        """Return where the locked conversation ends."""
+        if conversation.head_id is None:
+            return ROOT
+        return Place(
+            id=conversation.head_id,
+            seq=conversation.head_seq,
+            branch=conversation.head_branch,
+            is_tip=conversation.head_is_tip,
+            role=None,
+        )
+
+    async def get(self, id_: UUID, *, conversation_id: UUID, user_id: UUID) -> Message:
+        """Return one message of the user's conversation.
+
+        Raises:
+            MessageNotFound: No such message there, or it is another user's.
+        """
+        row = await self._connection.first(
+            _GET, id=id_, conversation_id=conversation_id, user_id=user_id
+        )
+        if row is None:
+            raise MessageNotFound
+        return _shown(row)
+
+    async def list(
+        self,
+        conversation_id: UUID,
+        *,
+        user_id: UUID,
+        limit: int,
+        skip: int = 0,
+        after_seq: int | None = None,
+        newest_first: bool = False,
+    ) -> Sequence[Message]:
+        """Return messages of all branches in the order in which they were stored.
+
+        Args:
+            conversation_id: Of which conversation.
+            user_id: Whose; another user's conversation has no messages.
+            limit: At most so many.
+            skip: Leave out so many first; costs as much as reading them.
+            after_seq: The `seq` of the last message of the page before.
+            newest_first: Read backwards.
+        """
+        query, start = (_LIST_BACKWARDS, _AFTER_ALL) if newest_first else (_LIST, _BEFORE_ANY)
+        edge = start if after_seq is None else after_seq
+        rows = await self._connection.all(
+            query,
+            conversation_id=conversation_id,
+            user_id=user_id,
+            limit=limit,
+            skip=skip,
+            after_seq=edge,
+            before_seq=edge,
+        )
+        return [_shown(row) for row in rows]
+
+    async def list_branch(
+        self,
+        conversation_id: UUID,
+        *,
+        tip_id: UUID,
+        user_id: UUID,
+        limit: int,
+        skip: int = 0,
+        after_seq: int | None = None,
+        newest_first: bool = False,
+    ) -> Sequence[Message]:
+        """Return the messages on the way from the root to `tip_id`, both included.
+
+        Args:
+            conversation_id: Of which conversation.
+            tip_id: The message at which the branch ends.
+            user_id: Whose; another user's conversation has no messages.
+            limit: At most so many.
+            skip: Leave out so many first; costs as much as reading them.
+            after_seq: The `seq` of the last message of the page before.
+            newest_first: Begin at the tip.
+        """
+        query, start = (_BRANCH_BACKWARDS, _AFTER_ALL) if newest_first else (_BRANCH, _BEFORE_ANY)
+        edge = start if after_seq is None else after_seq
+        rows = await self._connection.all(
+            query,
+            conversation_id=conversation_id,
+            tip_id=tip_id,
+            user_id=user_id,
+            limit=limit,
+            skip=skip,
+            reach=limit + skip,
+            after_seq=edge,
+            before_seq=edge,
+        )
+        return [_shown(row) for row in rows]
+
+    async def replace_content(
+        self, conversation: LockedConversation, id_: UUID, content: str
+    ) -> Message:
+        """Correct what a message says, in its place.
+
+        A follower of the run that wrote it is told to start again, whatever its cursor.
+
+        Raises:
+            MessageNotFound: The conversation has no such message.
+        """
+        row = await self._connection.first(
+            _REPLACE_CONTENT,
+            id=id_,
+            conversation_id=conversation.id,
+            content=content,
+        )
+        if row is None:
+            raise MessageNotFound
+        return _shown(row)
+
+    async def delete(self, conversation: LockedConversation, place: Place) -> UUID | None:
+        """Delete one message; those that followed it now follow its parent, which is returned.
+
+        A head that was deleted is still to be moved, by `ConversationRepository.set_head`.
+        """
+        assert place.id is not None, "the root is no message"  # noqa: S101
+        row = await self._connection.one(
+            _DELETE,
+            id=place.id,
+            conversation_id=conversation.id,
+            branch=place.branch,
+            seq=place.seq,
+        )
+        return row.parent_id
+
+    async def parents(self, ids: Sequence[UUID]) -> Mapping[UUID, UUID | None]:
+        """Return the parent of each message that exists; its owner was asked for before."""
+        rows = await self._connection.all(_PARENTS, ids=list(ids))
+        return {row.id: row.parent_id for row in rows}
+
+
+def stored_parts(parts: Sequence[Part]) -> Sequence[dict[str, str]] | None:
+    """Return what the `parts` column holds: nothing where the text says it all."""
+    plain = not parts or (len(parts) == 1 and isinstance(parts[0], TextPart))
+    return None if plain else [part_to_json(part) for part in parts]
+
+
+def _shown(row: Row) -> Message:
+    return Message(
+        id=row.id,
+        conversation_id=row.conversation_id,
+        parent_id=row.parent_id,
+        seq=row.seq,
+        role=Role(row.role),
+        content=row.content,
+        parts=parts_of(row),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        generation=None if row.run_id is None else _generation(row),
+    )
+
+
+def parts_of(row: Row) -> tuple[Part, ...]:
+    """Return the parts of a message from its `content` and `parts` columns."""
+    if row.parts is not None:
+        return tuple(part_from_json(part) for part in row.parts)
+    return (TextPart(row.content),) if row.content else ()
+
+
+def _generation(row: Row) -> Generation:
+    return Generation(
+        run_id=row.run_id,
+        model_type=row.model_type,
+        is_success=row.is_success,
+        status_code=row.status_code,
+        prompt_tokens=row.prompt_tokens,
+        response_tokens=row.response_tokens,
+        total_tokens=row.total_tokens,
+        cost_usd=row.cost_usd,
+        finish_reason=row.finish_reason,
+        latency_ms=row.latency_ms,
+        first_token_ms=row.first_token_ms,
+        provider_request_id=row.provider_request_id,
+    )

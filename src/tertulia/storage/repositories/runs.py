@@ -1,0 +1,438 @@
+"""Runs: who holds them, where they stand, how they end.
+
+Locks are always taken in the order conversation, run, message.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from tertulia.domain.errors import RunNotFound
+from tertulia.domain.models import Usage
+from tertulia.domain.parts import Part, text_of
+from tertulia.domain.runs import Run, RunError, RunStatus
+from tertulia.storage.connection import Row
+from tertulia.storage.repositories.base import Repository
+from tertulia.storage.repositories.messages import parts_of, stored_parts
+from tertulia.storage.statements import statement
+
+_SELECT = """
+    SELECT r.*, m.prompt_tokens, m.response_tokens, m.cached_tokens, m.reasoning_tokens, m.cost_usd
+    FROM runs r JOIN messages m ON m.id = r.message_id
+"""
+_GET = statement(f"{_SELECT} WHERE r.id = :id AND r.user_id = :user_id")
+_LIST = statement(
+    f"""{_SELECT} WHERE r.conversation_id = :conversation_id AND r.user_id = :user_id
+        AND r.seq < :before_seq ORDER BY r.seq DESC LIMIT :limit"""
+)
+_STATUSES = statement("SELECT id, status FROM runs WHERE id = ANY(CAST(:ids AS uuid[]))")
+_REPLAY = statement(
+    """
+    SELECT r.restart_seq, r.restart_attempt, r.marks, m.content, m.parts
+    FROM runs r JOIN messages m ON m.id = r.message_id
+    WHERE r.id = :id AND r.status IN ('completed', 'cancelled', 'failed')
+    """
+)
+_CREATE = statement(
+    """
+    INSERT INTO runs (id, user_id, conversation_id, message_id, seq, status, model_type, settings,
+        attempt, max_attempts, owner, lease_until, started_at)
+    VALUES (:id, :user_id, :conversation_id, :message_id, :seq, :status, :model_type, :settings,
+        :attempt, :max_attempts, :owner, now() + CAST(:lease AS interval),
+        CASE WHEN :status = 'running' THEN now() END)
+    RETURNING *, CAST(NULL AS integer) AS prompt_tokens, CAST(NULL AS integer) AS response_tokens,
+        CAST(NULL AS integer) AS cached_tokens, CAST(NULL AS integer) AS reasoning_tokens,
+        CAST(NULL AS numeric) AS cost_usd
+    """
+)
+_LOCK_ACTIVE = statement(
+    """
+    SELECT id, status, attempt, message_id FROM runs
+    WHERE conversation_id = :conversation_id AND status IN ('queued', 'running')
+    ORDER BY seq FOR UPDATE
+    """
+)
+_LOCK_ACTIVE_OF_USER = statement(
+    """
+    SELECT id, status, attempt, message_id FROM runs
+    WHERE user_id = :user_id AND status IN ('queued', 'running') ORDER BY id FOR UPDATE
+    """
+)
+_LOCK = statement(
+    """
+    SELECT id, status, attempt, message_id FROM runs
+    WHERE id = :id AND user_id = :user_id FOR UPDATE
+    """
+)
+_HELD = """
+    RETURNING id, user_id, conversation_id, message_id, attempt, max_attempts, model_type,
+        settings, CAST(EXTRACT(epoch FROM now() - started_at) AS double precision) AS age_s,
+        (SELECT parent_id FROM messages WHERE messages.id = runs.message_id) AS prompt_id
+"""
+_CLAIM_EXPIRED = statement(
+    """
+    WITH expired AS MATERIALIZED (
+        SELECT id FROM runs WHERE status = 'running' AND lease_until < now()
+        ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    UPDATE runs SET attempt = attempt + 1, owner = :owner,
+        lease_until = now() + CAST(:lease AS interval)
+    WHERE id IN (SELECT id FROM expired)
+    """
+    + _HELD
+)
+_CLAIM_QUEUED = statement(
+    """
+    WITH next AS MATERIALIZED (
+        SELECT r.id FROM runs r WHERE r.status = 'queued' AND NOT EXISTS (
+            SELECT FROM runs before WHERE before.conversation_id = r.conversation_id
+                AND before.status IN ('queued', 'running') AND before.seq < r.seq
+        ) ORDER BY r.created_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    UPDATE runs SET status = 'running', attempt = attempt + 1, owner = :owner,
+        started_at = now(), lease_until = now() + CAST(:lease AS interval)
+    WHERE id IN (SELECT id FROM next)
+    """
+    + _HELD
+)
+_HEARTBEAT = statement(
+    """
+    UPDATE runs SET lease_until = now() + CAST(:lease AS interval)
+    WHERE id = ANY(CAST(:ids AS uuid[])) AND owner = :owner AND status = 'running'
+    RETURNING id, attempt
+    """
+)
+_RELEASE = statement(
+    """
+    UPDATE runs SET owner = NULL, lease_until = now(), max_attempts = max_attempts + 1
+    WHERE id = ANY(CAST(:ids AS uuid[])) AND owner = :owner AND status = 'running'
+    """
+)
+_FINISH = statement(
+    """
+    WITH ended AS (
+        UPDATE runs SET status = :status, ended_at = clock_timestamp(), owner = NULL,
+            lease_until = NULL, error_code = :error_code, error_message = :error_message,
+            restart_seq = :restart_seq, restart_attempt = :restart_attempt, marks = :marks
+        WHERE id = :id AND attempt = :attempt AND status IN ('queued', 'running')
+        RETURNING *
+    ), told AS (
+        UPDATE messages SET content = :content, parts = :parts, is_success = :is_success,
+            status_code = :status_code, prompt_tokens = :prompt_tokens,
+            response_tokens = :response_tokens, total_tokens = :total_tokens,
+            cached_tokens = :cached_tokens, reasoning_tokens = :reasoning_tokens,
+            cost_usd = :cost_usd, finish_reason = :finish_reason,
+            first_token_ms = :first_token_ms, provider_request_id = :provider_request_id,
+            latency_ms = EXTRACT(epoch FROM ended.ended_at - ended.started_at) * 1000,
+            updated_at = now()
+        FROM ended WHERE messages.id = ended.message_id
+    ), titled AS (
+        INSERT INTO jobs (id, kind, payload)
+        SELECT :job_id, 'title', jsonb_build_object(
+            'conversation_id', ended.conversation_id, 'user_id', ended.user_id,
+            'message_id', ended.message_id)
+        FROM ended JOIN conversations c ON c.id = ended.conversation_id
+        WHERE c.title IS NULL AND :status = 'completed'
+    )
+    SELECT *, CAST(:prompt_tokens AS integer) AS prompt_tokens,
+        CAST(:response_tokens AS integer) AS response_tokens,
+        CAST(:cached_tokens AS integer) AS cached_tokens,
+        CAST(:reasoning_tokens AS integer) AS reasoning_tokens,
+        CAST(:cost_usd AS numeric) AS cost_usd,
+        EXISTS (SELECT FROM runs waiting WHERE waiting.conversation_id = ended.conversation_id
+            AND waiting.status = 'queued' AND waiting.id <> ended.id) AS another_waits
+    FROM ended
+    """
+)
+_SETTLE = statement(
+    """
+    UPDATE messages SET response_tokens = :response_tokens, first_token_ms = :first_token_ms
+    WHERE id = :message_id AND run_id = :run_id AND response_tokens IS NULL
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRun:
+    """A run that this process may execute, until its lease ends."""
+
+    id: UUID
+    user_id: UUID
+    conversation_id: UUID
+    message_id: UUID
+    prompt_id: UUID | None
+    """The message that is answered: the parent of the answer."""
+    attempt: int
+    max_attempts: int
+    model_type: str
+    settings: dict[str, Any]
+    age_s: float
+    """Since it was first started."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockedRun:
+    """A run that nobody else changes until this transaction ends."""
+
+    id: UUID
+    status: RunStatus
+    attempt: int
+    message_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended, and all that is kept of it."""
+
+    status: RunStatus
+    parts: tuple[Part, ...] = ()
+    restart_seq: int = 0
+    """The number of the last `restart` event; 0 if there was none."""
+    restart_attempt: int | None = None
+    marks: tuple[int, ...] = ()
+    """Where in the parts each later event ended; see `runs.replay`."""
+    error: RunError | None = None
+    status_code: int = 200
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str | None = None
+    first_token_ms: int | None = None
+    provider_request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that was just ended."""
+
+    run: Run
+    another_waits: bool
+    """Whether it is now the turn of a queued run of the same conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What the events of an ended run are rebuilt from."""
+
+    parts: tuple[Part, ...]
+    restart_seq: int
+    restart_attempt: int | None
+    marks: tuple[int, ...]
+
+
+class RunRepository(Repository):
+    """Questions about runs."""
+
+    async def create(
+        self,
+        id_: UUID,
+        *,
+        user_id: UUID,
+        conversation_id: UUID,
+        message_id: UUID,
+        seq: int,
+        model_type: str,
+        settings: dict[str, Any],
+        max_attempts: int,
+        owner: UUID | None,
+        lease: timedelta,
+    ) -> Run:
+        """Store a new run: running and held by `owner`, or queued if there is none."""
+        running = owner is not None
+        row = await self._connection.one(
+            _CREATE,
+            id=id_,
+            user_id=user_id,
+            conversation_id=conversation_id,
+            message_id=message_id,
+            seq=seq,
+            status=(RunStatus.RUNNING if running else RunStatus.QUEUED).value,
+            model_type=model_type,
+            settings=settings,
+            attempt=1 if running else 0,
+            max_attempts=max_attempts,
+            owner=owner,
+            lease=lease,
+        )
+        return _shown(row)
+
+    async def get(self, id_: UUID, *, user_id: UUID) -> Run:
+        """Return the user's run.
+
+        Raises:
+            RunNotFound: No such run, or it is another user's.
+        """
+        row = await self._connection.first(_GET, id=id_, user_id=user_id)
+        if row is None:
+            raise RunNotFound
+        return _shown(row)
+
+    async def list(
+        self, conversation_id: UUID, *, user_id: UUID, limit: int, before_seq: int | None = None
+    ) -> Sequence[Run]:
+        """Return the runs of the user's conversation, newest first, after the one at a `seq`."""
+        rows = await self._connection.all(
+            _LIST,
+            conversation_id=conversation_id,
+            user_id=user_id,
+            limit=limit,
+            before_seq=2**63 - 1 if before_seq is None else before_seq,
+        )
+        return [_shown(row) for row in rows]
+
+    async def statuses(self, ids: Sequence[UUID]) -> dict[UUID, RunStatus]:
+        """Return where runs stand; those that are gone are left out."""
+        rows = await self._connection.all(_STATUSES, ids=list(ids))
+        return {row.id: RunStatus(row.status) for row in rows}
+
+    async def find_replay(self, id_: UUID) -> Replay | None:
+        """Return what the events of a run are rebuilt from, once it has ended."""
+        row = await self._connection.first(_REPLAY, id=id_)
+        if row is None:
+            return None
+        return Replay(
+            parts=parts_of(row),
+            restart_seq=row.restart_seq,
+            restart_attempt=row.restart_attempt,
+            marks=tuple(row.marks),
+        )
+
+    async def lock(self, id_: UUID, *, user_id: UUID) -> LockedRun:
+        """Keep the run from being changed by others until the transaction ends.
+
+        Raises:
+            RunNotFound: No such run, or it is another user's.
+        """
+        row = await self._connection.first(_LOCK, id=id_, user_id=user_id)
+        if row is None:
+            raise RunNotFound
+        return _locked(row)
+
+    async def lock_active(self, conversation_id: UUID) -> Sequence[LockedRun]:
+        """Lock what is queued or running in a conversation, in the order of their turns."""
+        rows = await self._connection.all(_LOCK_ACTIVE, conversation_id=conversation_id)
+        return [_locked(row) for row in rows]
+
+    async def lock_active_of_user(self, user_id: UUID) -> Sequence[LockedRun]:
+        """Lock what is queued or running for a user."""
+        rows = await self._connection.all(_LOCK_ACTIVE_OF_USER, user_id=user_id)
+        return [_locked(row) for row in rows]
+
+    async def claim(
+        self, *, owner: UUID, lease: timedelta, limit: int
+    ) -> tuple[Sequence[HeldRun], Sequence[HeldRun]]:
+        """Take over runs whose lease has ended, and start those whose turn it is.
+
+        Returns:
+            The runs taken over, and the runs started. Both are held by `owner` from now on.
+        """
+        expired = await self._connection.all(_CLAIM_EXPIRED, owner=owner, lease=lease, limit=limit)
+        started = await self._connection.all(_CLAIM_QUEUED, owner=owner, lease=lease, limit=limit)
+        return [_held(row) for row in expired], [_held(row) for row in started]
+
+    async def extend_leases(
+        self, ids: Sequence[UUID], *, owner: UUID, lease: timedelta
+    ) -> dict[UUID, int]:
+        """Hold the runs for longer; return those still held, each with its attempt."""
+        rows = await self._connection.all(_HEARTBEAT, ids=list(ids), owner=owner, lease=lease)
+        return {row.id: row.attempt for row in rows}
+
+    async def release(self, ids: Sequence[UUID], *, owner: UUID) -> None:
+        """Let another process take the runs over at once; it costs them none of their attempts."""
+        await self._connection.run(_RELEASE, ids=list(ids), owner=owner)
+
+    async def finish(
+        self, id_: UUID, *, attempt: int, outcome: Outcome, title_job_id: UUID
+    ) -> Finished | None:
+        """End a run and fold its answer into its message; None if `attempt` no longer holds it.
+
+        The first answer of an untitled conversation leaves a job that writes a title. The events
+        are still to be deleted, by a later statement of the same transaction.
+        """
+        usage, error = outcome.usage, outcome.error
+        row = await self._connection.first(
+            _FINISH,
+            id=id_,
+            attempt=attempt,
+            status=outcome.status.value,
+            error_code=error.code if error else None,
+            error_message=error.message if error else None,
+            restart_seq=outcome.restart_seq,
+            restart_attempt=outcome.restart_attempt,
+            marks=list(outcome.marks),
+            content=text_of(outcome.parts),
+            parts=stored_parts(outcome.parts),
+            is_success=outcome.status is RunStatus.COMPLETED,
+            status_code=outcome.status_code,
+            prompt_tokens=usage.prompt_tokens,
+            response_tokens=usage.response_tokens,
+            total_tokens=usage.total_tokens,
+            cached_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cost_usd=usage.cost_usd,
+            finish_reason=outcome.finish_reason,
+            first_token_ms=outcome.first_token_ms,
+            provider_request_id=outcome.provider_request_id,
+            job_id=title_job_id,
+        )
+        return None if row is None else Finished(_shown(row), row.another_waits)
+
+    async def settle(
+        self, id_: UUID, *, message_id: UUID, response_tokens: int, first_token_ms: int | None
+    ) -> None:
+        """Note what was received of an answer that somebody else ended, unless it is known."""
+        await self._connection.run(
+            _SETTLE,
+            run_id=id_,
+            message_id=message_id,
+            response_tokens=response_tokens,
+            first_token_ms=first_token_ms,
+        )
+
+
+def _locked(row: Row) -> LockedRun:
+    return LockedRun(
+        id=row.id, status=RunStatus(row.status), attempt=row.attempt, message_id=row.message_id
+    )
+
+
+def _held(row: Row) -> HeldRun:
+    return HeldRun(
+        id=row.id,
+        user_id=row.user_id,
+        conversation_id=row.conversation_id,
+        message_id=row.message_id,
+        prompt_id=row.prompt_id,
+        attempt=row.attempt,
+        max_attempts=row.max_attempts,
+        model_type=row.model_type,
+        settings=row.settings,
+        age_s=row.age_s,
+    )
+
+
+def _shown(row: Row) -> Run:
+    status = RunStatus(row.status)
+    usage = Usage(
+        prompt_tokens=row.prompt_tokens,
+        response_tokens=row.response_tokens,
+        cached_tokens=row.cached_tokens,
+        reasoning_tokens=row.reasoning_tokens,
+        cost_usd=row.cost_usd,
+    )
+    return Run(
+        id=row.id,
+        user_id=row.user_id,
+        conversation_id=row.conversation_id,
+        message_id=row.message_id,
+        seq=row.seq,
+        status=status,
+        attempt=row.attempt,
+        model_type=row.model_type,
+        settings=row.settings,
+        error=RunError(row.error_code, row.error_message) if row.error_code else None,
+        usage=usage if status.is_terminal else None,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )

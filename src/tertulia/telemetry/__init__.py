@@ -1,0 +1,1 @@
+"""What the process tells about itself: its logs, and the tasks it must not lose."""

@@ -1,0 +1,130 @@
+"""Structured logs: one line an event, for people on a terminal and for machines elsewhere."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+REDACTED_KEYS = frozenset(
+    {
+        "api_key",
+        "authorization",
+        "content",
+        "key",
+        "password",
+        "prompt",
+        "refresh_token",
+        "secret",
+        "token",
+    }
+)
+"""Names (in lower case) whose values are never written: secrets, and what users say to models."""
+
+REDACTED = "[redacted]"
+
+_REDACTION_DEPTH = 4
+# Deeper values are written as a mark: logs are flat here, and redaction must stay cheap.
+
+
+def configure_logging(*, level: str = "INFO", stream: TextIO, as_json: bool | None = None) -> None:
+    """Send every log of the process, ours and the libraries', to one stream in one form.
+
+    Args:
+        level: `DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`, in any case.
+        stream: Where lines go.
+        as_json: JSON lines, or coloured lines for people; None decides by whether the stream is
+            a terminal.
+
+    Raises:
+        ValueError: There is no such level.
+    """
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"There is no log level {level!r}")
+    is_json = not stream.isatty() if as_json is None else as_json
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_shared_processors(),
+            processors=_final_processors(as_json=is_json),
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    _route_libraries()
+    structlog.configure(
+        processors=[*_shared_processors(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        cache_logger_on_first_use=True,
+    )
+
+
+def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Replace the value of every key in `REDACTED_KEYS`, at any of four levels of nesting.
+
+    A structlog processor. The name decides, not the value, so it holds for what nobody foresaw.
+    """
+    return cast("EventDict", _without_secrets(event, _REDACTION_DEPTH))
+
+
+def _without_secrets(value: object, depth: int) -> object:
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        if depth == 0:
+            return REDACTED
+        return {
+            key: REDACTED
+            if str(key).lower().replace("-", "_") in REDACTED_KEYS
+            else item
+            if key == "exc_info"  # a renderer's to write, and it must stay a tuple
+            else _without_secrets(item, depth - 1)
+            for key, item in items
+        }
+    if isinstance(value, list | tuple):
+        if depth == 0:
+            return REDACTED
+        return [_without_secrets(item, depth - 1) for item in cast("Sequence[object]", value)]
+    return value
+
+
+def _shared_processors() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+
+
+def _final_processors(*, as_json: bool) -> list[Processor]:
+    """Return what turns an event into its line; `redact` comes after everything that adds keys."""
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if as_json:
+        return [
+            remove_meta,
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
+    # The default traceback of a terminal shows local variables, passwords among them.
+    plain = structlog.dev.plain_traceback
+    return [remove_meta, redact, structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+
+
+def _route_libraries() -> None:
+    for name in ("uvicorn", "uvicorn.error", "asyncio"):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+        library.setLevel(logging.NOTSET)
+    # Uvicorn's access lines hold query strings; the guard writes its own without. A logger that
+    # reaches no handler makes uvicorn skip them altogether.
+    access = logging.getLogger("uvicorn.access")
+    access.handlers.clear()
+    access.propagate = False

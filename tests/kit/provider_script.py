@@ -1,0 +1,126 @@
+"""What a scripted answer of a language model is made of; pure, `scripted_provider` acts it out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+DEFAULT_TEXT = (
+    "A tertulia is a gathering of people who meet, often in the same café and at the same hour, "
+    "to talk about whatever they care for: books, politics, music, bulls. Nobody takes minutes, "
+    "and yet nothing that was said there is ever quite lost."
+)
+PROMPT_TOKENS = 12
+Json: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Script:
+    """What one answer does. Positions (`…_at`, `…_after`) count chunks of text from 0."""
+
+    text: str = DEFAULT_TEXT
+    chunks: int | None = None
+    """How many pieces the text is cut into; None cuts at words."""
+    repeat: int = 1
+    """How many times the text is said."""
+    pace_ms: float = 0
+    first_byte_delay_ms: float = 0
+    accept_stall: bool = False
+    """Take the request and send not even a status."""
+    status: int = 200
+    retry_after: str | float | None = None
+    error_body: str | None = None
+    fail_times: int | None = None
+    """How many calls of this model get the fault; None: all. Later ones get the text."""
+    cut_after: int | None = None
+    """Reset the connection after so many chunks; -1 before the status line."""
+    eof_after: int | None = None
+    """End the stream in order after so many chunks."""
+    stall_after: int | None = None
+    malformed_at: int | None = None
+    error_at: int | None = None
+    error_message: str = "The model burned down"
+    double_chunk_at: int | None = None
+    raw_at: int | None = None
+    raw: str = ""
+    """A JSON text sent as it is, at `raw_at`."""
+    huge_chunk: int | None = None
+    """The size in bytes of a first chunk that is one long line."""
+    html: bool = False
+    json_document: bool = False
+    """Answer with a whole completion although a stream was asked for."""
+    no_finish: bool = False
+    no_done: bool = False
+    linger: bool = False
+    """Keep the connection open after the last chunk."""
+    endless: bool = False
+    empty: bool = False
+    wrong_types: bool = False
+    tool_calls: list[Json] = field(default_factory=list[Json])
+    """Each with `name` and `arguments` (a string), and perhaps `id`."""
+    tool_garbage: bool = False
+    tool_nameless: bool = False
+    content_filter: bool = False
+    finish_reason: str | None = None
+    usage: Json | None = field(default_factory=lambda: {"prompt_tokens": PROMPT_TOKENS})
+    """None leaves it out. What it says wins over what was counted."""
+    reasoning: str = ""
+    split_utf8: bool = False
+    """Send the stream byte by byte."""
+    line_end: str = "\n"
+
+
+def said(script: Script) -> Iterator[str]:
+    """Yield the pieces of text that a stream says, without end if the script has none."""
+    if script.empty:
+        return
+    all_pieces = pieces(script)
+    while True:
+        yield from all_pieces
+        if not script.endless:
+            return
+
+
+def pieces(script: Script) -> list[str]:
+    """Return the whole text, cut as the script wants it."""
+    has_calls = bool(script.tool_calls) or script.tool_garbage or script.tool_nameless
+    silent = has_calls or script.content_filter
+    if silent and script.text == DEFAULT_TEXT:
+        return []
+    text = script.text * script.repeat
+    if script.chunks is None:
+        return cut_at_words(text)
+    size = max(1, -(-len(text) // script.chunks))
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+def cut_at_words(text: str) -> list[str]:
+    """Return the words, each but the first with the space before it."""
+    words = text.split(" ")
+    return [word if at == 0 else f" {word}" for at, word in enumerate(words)] if text else []
+
+
+def finish_reason(script: Script) -> str:
+    """Return why the answer ends."""
+    if script.finish_reason is not None:
+        return script.finish_reason
+    if script.content_filter:
+        return "content_filter"
+    return "tool_calls" if script.tool_calls or script.tool_garbage else "stop"
+
+
+def whole_completion(model: str, script: Script) -> Json:
+    """Return the answer as one document."""
+    all_pieces = pieces(script)
+    message = {"role": "assistant", "content": "".join(all_pieces)}
+    return {
+        "id": "chatcmpl-scripted",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason(script)}],
+        "usage": {
+            "prompt_tokens": PROMPT_TOKENS,
+            "completion_tokens": len(all_pieces),
+            "total_tokens": PROMPT_TOKENS + len(all_pieces),
+        },
+    }

@@ -1,0 +1,113 @@
+"""Rows that tests of storage stand on, and what PostgreSQL did for a statement."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
+
+import asyncpg
+
+from tertulia.domain.conversations import Conversation
+from tertulia.domain.ids import new_id
+from tertulia.storage.database import Database
+from tertulia.storage.statements import Statement, statement
+
+MODEL = "scripted:parrot"
+
+_INSERT_USER = statement(
+    """
+    INSERT INTO users (id, email, email_key, username, username_key, password_hash)
+    VALUES (:id, :name, :name, :name, :name, 'none')
+    """
+)
+
+
+async def new_user(database: Database) -> UUID:
+    """Store a user that nobody can log in as; return its id."""
+    id_ = new_id()
+    async with database.reading() as work:
+        await work.connection.run(_INSERT_USER, id=id_, name=f"{id_}@example.com")
+    return id_
+
+
+async def new_conversation(database: Database, user_id: UUID) -> Conversation:
+    """Store an empty conversation."""
+    async with database.transaction() as work:
+        return await work.conversations.create(
+            new_id(), user_id=user_id, title=None, model_type=MODEL
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `EXPLAIN (ANALYZE, BUFFERS)` says of one execution."""
+
+    nodes: tuple[dict[str, Any], ...]
+    """Every node, from the root down."""
+
+    @property
+    def kinds(self) -> set[str]:
+        return {node["Node Type"] for node in self.nodes}
+
+    @property
+    def rows_read(self) -> int:
+        """The most rows that any node gave, or threw away, in all its loops."""
+        return max(
+            round(
+                (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            )
+            for node in self.nodes
+        )
+
+    @property
+    def blocks(self) -> int:
+        """Pages of 8 kB touched."""
+        return self.nodes[0]["Shared Hit Blocks"] + self.nodes[0]["Shared Read Blocks"]
+
+    @property
+    def indexes(self) -> set[str]:
+        return {node["Index Name"] for node in self.nodes if "Index Name" in node}
+
+
+async def explain(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    query: Statement,
+    *,
+    generic: bool,
+    **parameters: Any,  # noqa: ANN401  a value is of any type
+) -> Plan:
+    """Run a statement as the server would and return its plan.
+
+    Args:
+        connection: Its `plan_cache_mode` is changed.
+        query: The statement.
+        generic: Whether it is planned without a look at the values, as PostgreSQL may decide to do
+            from the sixth execution on a connection.
+        parameters: The values.
+    """
+    mode = "force_generic_plan" if generic else "force_custom_plan"
+    await connection.execute(f"SET plan_cache_mode = {mode}")
+    values = query.arguments(parameters)
+    types = await _parameter_types(connection, query.sql)
+    await connection.execute(f"PREPARE probe ({', '.join(types)}) AS {query.sql}")
+    try:
+        literals = [
+            await connection.fetchval(f"SELECT quote_nullable($1::{kind})", value)
+            for kind, value in zip(types, values, strict=True)
+        ]
+        found = await connection.fetchval(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE probe({', '.join(literals)})"
+        )
+    finally:
+        await connection.execute("DEALLOCATE probe")
+    return Plan(tuple(_flat(json.loads(found)[0]["Plan"])))
+
+
+async def _parameter_types(connection: "asyncpg.Connection[asyncpg.Record]", sql: str) -> list[str]:
+    prepared = await connection.prepare(sql)
+    return [kind.name for kind in prepared.get_parameters()]
+
+
+def _flat(node: dict[str, Any]) -> list[dict[str, Any]]:
+    children = cast("list[dict[str, Any]]", node.get("Plans", []))
+    return [node, *(each for child in children for each in _flat(child))]
