@@ -23,6 +23,7 @@ class Process:
         module: str,
         *arguments: str,
         env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
         output: Path,
     ) -> None:
         self.output = output
@@ -32,7 +33,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                cwd=ROOT,
+                cwd=cwd,
                 env=env,
                 start_new_session=True,
             )
@@ -89,6 +90,7 @@ def run(
     arguments: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
     stdin: str = "",
     within_s: float = 60.0,
 ) -> "subprocess.CompletedProcess[str]":
@@ -97,7 +99,7 @@ def run(
         input=stdin,
         capture_output=True,
         text=True,
-        cwd=ROOT,
+        cwd=cwd,
         env=env,
         timeout=within_s,
         check=False,

@@ -12,7 +12,7 @@ import httpx2
 import uvicorn
 from starlette.types import ASGIApp
 
-from tertulia.http.abort import AbortableHttpProtocol
+from tertulia.http.protocol import HttpProtocol
 from tertulia.telemetry.tasks import TaskSet
 
 
@@ -24,7 +24,7 @@ async def serve(app: ASGIApp) -> AsyncGenerator[int]:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=AbortableHttpProtocol,
+            http=HttpProtocol,
             ws="websockets-sansio",
             lifespan="off",
             log_config=None,

@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ async def catalog(scripted: ScriptedProvider) -> AsyncIterator[ModelCatalog]:
     await catalog.close()
 
 
-async def answer(catalog: ModelCatalog, **script: object) -> list[Delta]:
+async def answer(catalog: ModelCatalog, **script: Any) -> list[Delta]:  # noqa: ANN401  fields of a script
     return [delta async for delta in catalog.stream(ask(**script))]
 
 

@@ -124,6 +124,13 @@ async def test_a_prompt_beyond_its_context_is_named(local: LocalModel) -> None:
     assert (failed.value.code, failed.value.status) == ("context_too_long", 400)
 
 
+async def test_a_question_that_it_has_no_answer_to_is_asked_again(local: LocalModel) -> None:
+    # Asked greedily, the model ends its answer to this before the first word.
+    deltas = await answer(local, ask("word " * 300, model=MODEL, settings=GREEDY))
+
+    assert text_in(deltas)
+
+
 async def test_tools_are_left_out(local: LocalModel) -> None:
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
     settings = ModelSettings(max_tokens=4, tools=(tool,))

@@ -19,6 +19,8 @@ HELP = """\
 Ctrl-C          while an answer streams: stop it"""
 
 LISTED = 20
+SHOWN = 100
+"""The newest messages that /history shows."""
 
 
 def chat(
@@ -148,8 +150,10 @@ class _Chat:
         if self._conversation_id is None:
             self._terminal.step("Nothing was said yet.")
             return
-        path = f"/conversations/{self._conversation_id}/messages?limit=200"
-        for message in self._client.call("GET", path):
+        path = (
+            f"/conversations/{self._conversation_id}/messages?branch=head&order=desc&limit={SHOWN}"
+        )
+        for message in reversed(self._client.call("GET", path)):
             who = "you" if message["role"] == "user" else message["role"]
             self._terminal.print(f"{who}> {printable(message['content'])}")
 

@@ -1,6 +1,7 @@
 """`tertulia serve`: from nothing to a server, and back."""
 
 import functools
+import logging
 import os
 import shlex
 import signal
@@ -11,8 +12,11 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from pydantic import SecretStr
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tertulia.app import create_app
+from tertulia.bootstrap import UnsafeDatabase
 from tertulia.cli.database import database
 from tertulia.cli.errors import CommandFailed
 from tertulia.cli.listening import bind, close, url_of
@@ -20,11 +24,17 @@ from tertulia.cli.progress import Terminal
 from tertulia.cli.secret_key import keep_secret_key
 from tertulia.cli.server import Hooks
 from tertulia.cli.server import serve as serve_app
-from tertulia.cli.settings import DataDir, load_settings
+from tertulia.cli.settings import DataDir, database_url, load_settings
 from tertulia.cli.workers import supervise
 from tertulia.config import Settings
+from tertulia.domain.errors import TertuliaError
 from tertulia.storage.revisions import MigrationFailed, move
 from tertulia.telemetry.logs import configure_logging
+
+DRAIN_GRACE_S = 8.0
+"""For draining, on top of what answers are given to end: the rest of a hand-over."""
+WORKERS_GRACE_S = 10.0
+"""The same for workers, which are killed then."""
 
 
 def serve(
@@ -32,6 +42,14 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 1,
     data_dir: DataDir = None,
+    behind_proxy: Annotated[
+        bool,
+        typer.Option(
+            "--behind-proxy",
+            envvar="TERTULIA_BEHIND_PROXY",
+            help="Believe X-Forwarded-For and -Proto; only behind a proxy that sets them.",
+        ),
+    ] = False,
 ) -> None:
     """Serve. Without DATABASE_URL, on a PostgreSQL of its own in the data directory."""
     terminal = Terminal()
@@ -41,18 +59,25 @@ def serve(
     try:
         with (
             _stopped_by_signals(),
-            database(settings.database_url, settings.data_dir, terminal.step) as dsn,
+            database(database_url(settings), settings.data_dir, terminal.step) as dsn,
         ):
             settings = _complete(settings, dsn)
             terminal.step("Migrating the database")
             move(dsn, "head", up=True)
             terminal.step("Loading models")
-            task = functools.partial(run, settings)
+            task = functools.partial(run, settings, behind_proxy)
             ready = functools.partial(_welcome, terminal, url, settings)
             if workers == 1:
                 served = task(sockets, ready)
             else:
-                served = supervise(task, sockets, workers, ready=ready, report=terminal.step)
+                served = supervise(
+                    task,
+                    sockets,
+                    workers,
+                    end_s=settings.drain_s + WORKERS_GRACE_S,
+                    ready=ready,
+                    report=terminal.step,
+                )
     except MigrationFailed as error:
         raise CommandFailed(f"The database cannot be migrated. {error}") from error
     except KeyboardInterrupt:
@@ -65,19 +90,55 @@ def serve(
     terminal.step("Stopped")
 
 
-def run(settings: Settings, sockets: Sequence[socket.socket], ready: Callable[[], None]) -> bool:
+def run(
+    settings: Settings,
+    behind_proxy: bool,
+    sockets: Sequence[socket.socket],
+    ready: Callable[[], None],
+) -> bool:
     """Serve in this process until told to stop. Return whether it ever served."""
     configure_logging(level=settings.log_level, stream=sys.stderr)
+    # What it would say of starting and stopping is said above, in our words.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     app = create_app(settings)
-    hooks = Hooks(ready=ready, drain=app.begin_drain)
-    return serve_app(app, sockets, hooks, trusts_proxy=settings.trust_proxy)
+    return serve_app(
+        _ToldInWords(app, Terminal()),
+        sockets,
+        Hooks(ready=ready, drain=app.begin_drain),
+        drain_s=settings.drain_s + DRAIN_GRACE_S,
+        behind_proxy=behind_proxy,
+    )
+
+
+class _ToldInWords:
+    """The app; when its start fails for a reason that people can mend, without a traceback."""
+
+    def __init__(self, app: ASGIApp, terminal: Terminal) -> None:
+        self._app = app
+        self._terminal = terminal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or the lifespan."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_traceback(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                message = {"type": "lifespan.startup.failed"}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, without_traceback)
+        except (TertuliaError, UnsafeDatabase, ValueError) as error:
+            self._terminal.problem(str(error))
 
 
 def _complete(settings: Settings, dsn: str) -> Settings:
     """Return the settings with what a server without settings makes for itself."""
-    found: dict[str, object] = {"database_url": dsn}
+    found = {"database_url": SecretStr(dsn)}
     if settings.secret_key is None:
-        found["secret_key"] = keep_secret_key(settings.data_dir)
+        found["secret_key"] = SecretStr(keep_secret_key(settings.data_dir))
     return settings.model_copy(update=found)
 
 
@@ -109,10 +170,10 @@ def _welcome(terminal: Terminal, url: str, settings: Settings) -> None:
     account = '{"email": "alice@example.com", "username": "alice", "password": "password123"}'
     chat = "tertulia chat" if url.endswith("//127.0.0.1:8000") else f"tertulia chat --url {url}"
     terminal.print(f"\nTertulia is ready at {url}\n", style="bold green")
-    terminal.print("  Make an account:")
+    terminal.print("  Make an account, from another terminal:")
     terminal.print(f"    curl -X POST {url}/auth/register -H 'Content-Type: application/json' \\")
     terminal.print(f"      -d {shlex.quote(account)}")
-    terminal.print(f"  Chat in this terminal's neighbour:  {chat}")
-    terminal.print(f"  See everything it can do:           {url}/docs")
-    terminal.print(f"  Its data:                           {settings.data_dir}")
-    terminal.print("  Stop it:                            Ctrl-C\n")
+    terminal.print(f"  Chat in that terminal:     {chat}")
+    terminal.print(f"  See everything it can do:  {url}/docs")
+    terminal.print(f"  Its data:                  {settings.data_dir}")
+    terminal.print("  Stop it:                   Ctrl-C\n")

@@ -63,8 +63,10 @@ class DocumentedCode(NamedTuple):
 
 
 OWN_CODES: Mapping[str, DocumentedCode] = {
+    "invalid_http": DocumentedCode(400, "What was sent is not HTTP/1.1."),
     "route_not_found": DocumentedCode(404, "No route has this path."),
     "method_not_allowed": DocumentedCode(405, "The path exists, but not with this method."),
+    "head_timeout": DocumentedCode(408, "The head of the request did not arrive in time."),
     "body_timeout": DocumentedCode(408, "The request body did not arrive in time."),
     "body_too_large": DocumentedCode(413, "The request body is larger than the server takes."),
     "target_too_long": DocumentedCode(414, "Path and query string together are too long."),
@@ -73,6 +75,7 @@ OWN_CODES: Mapping[str, DocumentedCode] = {
         422, "The request body is not strict JSON; `detail` names the place and the reason."
     ),
     "invalid_query": DocumentedCode(422, "The query string is not percent-encoded UTF-8."),
+    "head_too_large": DocumentedCode(431, "Request line and headers are too long."),
     INTERNAL_ERROR: DocumentedCode(500, "A fault of the server; its log has the request id."),
 }
 """The codes of HTTP itself, beside those of the domain's errors."""

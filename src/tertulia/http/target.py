@@ -14,8 +14,8 @@ _RAW_NON_ASCII_PATTERN = re.compile(rb"[\x80-\xff]")
 def check_target(scope: Scope, *, limit_bytes: int) -> None:
     """Return if path and query string are short enough and percent-encoded UTF-8 without NUL.
 
-    A query with raw UTF-8 in it, as `curl 'http://…?prompt=你好'` sends it, is percent-encoded in
-    the scope: frameworks would read its bytes as Latin-1.
+    Raw UTF-8 in a query (uvicorn's parser knows none; `protocol` encodes it) is percent-encoded in
+    the scope whatever the server: frameworks would read its bytes as Latin-1.
 
     Raises:
         Refused: `target_too_long`, `invalid_query`, or for a path `route_not_found`: no route is

@@ -2,13 +2,13 @@
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import structlog
 
 from tertulia.domain.errors import TertuliaError, Unavailable
-from tertulia.domain.models import ModelRequest, ProviderFailed
+from tertulia.domain.models import ModelRequest, ModelSettings, ProviderFailed
 from tertulia.domain.parts import text_of
 from tertulia.domain.runs import RunError, RunStatus
 from tertulia.llm.catalog import ModelCatalog
@@ -19,6 +19,7 @@ from tertulia.runs.settings import settings_from_json
 from tertulia.runs.writer import EventWriter
 from tertulia.storage.database import Database
 from tertulia.storage.repositories.runs import HeldRun
+from tertulia.telemetry.crash_points import crash_point
 from tertulia.telemetry.tasks import TaskSet
 
 _DATABASE_RETRY_S = 0.5
@@ -113,6 +114,7 @@ class Executor:
         try:
             async with deadline:
                 await self._listen(live)
+            crash_point("run.model_done")
             live.end(RunStatus.COMPLETED)
         except ProviderFailed as failure:
             live.end(
@@ -137,10 +139,12 @@ class Executor:
 
     async def _listen(self, live: LiveRun) -> None:
         request = await self._request(live)
+        crash_point("run.before_model")
         async with aclosing(self.models.stream(request)) as deltas:
             async for delta in deltas:
                 live.hear(delta)
                 self.writer.heard(live)
+                crash_point("run.first_token" if live.received == 1 else "run.token")
                 if live.waiting_chars:
                     await self.writer.room(live)
 
@@ -160,6 +164,7 @@ class Executor:
                 await asyncio.sleep(_DATABASE_RETRY_S)
             else:
                 prefix = text_of(live.answer.parts)
+                settings = _for_the_rest(settings, live)
                 return ModelRequest(held.model_type, messages, settings, prefix)
 
     async def _settle(self, live: LiveRun) -> None:
@@ -174,3 +179,12 @@ class Executor:
                 )
         except TertuliaError as error:
             log.warning("received tokens not noted", run_id=str(live.held.id), code=error.code)
+
+
+def _for_the_rest(settings: ModelSettings, live: LiveRun) -> ModelSettings:
+    """Return the settings for what is left of an answer that is continued."""
+    if settings.max_tokens is None:
+        return settings
+    # An event is at least one token; how many more it was, nobody noted.
+    said = len(live.answer.marks)
+    return replace(settings, max_tokens=max(1, settings.max_tokens - said))

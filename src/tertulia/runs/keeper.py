@@ -22,6 +22,7 @@ from tertulia.storage.database import Database
 from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.runs import HeldRun
 from tertulia.storage.unit_of_work import UnitOfWork
+from tertulia.telemetry.crash_points import crash_point
 
 LEASE = timedelta(seconds=6)
 _TICK_S = 1.0
@@ -103,6 +104,8 @@ class Keeper:
                 owner=self.process_id, lease=LEASE, limit=limit
             )
             answers = [await self._answer_so_far(work, held) for held in expired]
+        if expired:
+            crash_point("takeover.claimed")
         for held, answer in zip(expired, answers, strict=True):
             log.info("run taken over", run_id=str(held.id), attempt=held.attempt)
             self._take_over(held, answer)

@@ -22,6 +22,7 @@ from tertulia.storage.repositories.conversations import LockedConversation
 from tertulia.storage.repositories.messages import Place
 from tertulia.storage.repositories.runs import HeldRun, LockedRun, Outcome
 from tertulia.storage.unit_of_work import UnitOfWork
+from tertulia.telemetry.crash_points import crash_point
 
 _CANCELLED_STATUS = 499
 """As web servers log it: the client closed the request. Stored as `status_code`."""
@@ -95,6 +96,7 @@ class RunService:
         leaves = self.follower.feeds.is_draining or self.executor.room == 0
         named = self.models.resolve(send.model_type) if send.model_type else None
         run_id = new_id()
+        crash_point("send.before_transaction")
         async with self.database.transaction() as work:
             if idempotent is not None:
                 earlier = await work.idempotency.claim(
@@ -106,6 +108,7 @@ class RunService:
                 if earlier is not None:
                     return Started(await work.runs.get(earlier, user_id=user_id), is_replay=True)
             conversation = await work.conversations.lock(conversation_id, user_id=user_id)
+            crash_point("send.locked")
             waits, stopped = await self._make_way(work, conversation, send.on_busy)
             model = named or self.models.resolve(conversation.model_type, strict=False)
             prompt, conversation = await self._prompt(work, conversation, send)
@@ -131,6 +134,8 @@ class RunService:
                 owner=None if waits or leaves else self.process_id,
                 lease=LEASE,
             )
+            crash_point("send.before_commit")
+        crash_point("send.committed")
         if run.status is RunStatus.RUNNING:
             self.executor.begin(_held(run, prompt, max_attempts=self.max_attempts))
         elif not waits:
@@ -184,6 +189,8 @@ class RunService:
                 return await work.runs.get(run_id, user_id=user_id)
             another_waits = await self._cancel(work, locked)
             run = await work.runs.get(run_id, user_id=user_id)
+            crash_point("cancel.before_commit")
+        crash_point("cancel.committed")
         self._tell_stopped([run_id])
         if another_waits:
             self.notifier.claimable()

@@ -22,6 +22,7 @@ from tertulia.llm.catalog import ModelCatalog
 from tertulia.storage.database import Database
 from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.jobs import Job
+from tertulia.telemetry.crash_points import crash_point
 
 _INSTRUCTION = (
     "Suggest a title for the conversation based on the user's first message: at most six words, "
@@ -67,10 +68,12 @@ class TitleWriter:
             return
         asked = first[0].content[:_PROMPT_CHARS]
         title = tidy(await self._suggest(answer.generation.model_type, asked, job.attempts))
+        crash_point("title.suggested")
         async with self.database.reading() as work:
             written = await work.conversations.set_title_if_untitled(
                 conversation_id, title or tidy(asked)
             )
+        crash_point("title.stored")
         if written:
             self.notifier.changed(
                 "conversation.updated", user_id=user_id, conversation_id=conversation_id

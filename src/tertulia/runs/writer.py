@@ -23,6 +23,7 @@ from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.run_events import RunEvents
 from tertulia.storage.repositories.runs import Finished, Outcome
 from tertulia.storage.unit_of_work import UnitOfWork
+from tertulia.telemetry.crash_points import crash_point
 
 _INTERVAL_S = 0.02
 """Between the beginnings of two commits: at most fifty a second, however many streams."""
@@ -111,9 +112,11 @@ class EventWriter:
                     await self._store_and_show([share])
                 return
             else:
+                crash_point("write.committed")
                 for share in batch:
                     self._show(share, is_held=share.live.held.id in held)
                 self.notifier.stored(share.live.held.id for share in batch)
+                crash_point("write.shown")
                 return
 
     async def _store(self, batch: Sequence[_Share]) -> set[UUID]:
@@ -123,6 +126,7 @@ class EventWriter:
             if share.outcome is None
         ]
         ending = [share for share in batch if share.outcome is not None]
+        crash_point("write.before_commit")
         if not ending:
             async with self.database.reading() as work:
                 return await work.run_events.write(speaking, owner=self.process_id)

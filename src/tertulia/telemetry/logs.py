@@ -72,6 +72,8 @@ def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def _without_secrets(value: object, depth: int) -> object:
+    if isinstance(value, str | int | float):
+        return value  # nearly all of them; an abstract class like Mapping is slow to ask
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
         if depth == 0:

@@ -78,8 +78,10 @@ class TestCreate:
         self, database: Database
     ) -> None:
         user = await create_user(database)
+        changed = asyncio.Event()
 
-        async def begin_with_old_password() -> Session | None:
+        async def begin_with_the_old_password() -> Session | None:
+            await changed.wait()
             async with database.transaction() as work:
                 return await work.sessions.create(
                     new_id(),
@@ -90,33 +92,135 @@ class TestCreate:
                 )
 
         async with asyncio.TaskGroup() as group:
+            login = group.create_task(begin_with_the_old_password())
             async with database.transaction() as work:
                 await work.users.replace_password(user.id, old_hash="a hash", new_hash="new")
-                # Started in a context of its own: here a unit of work is open already.
-                login = asyncio.get_running_loop().run_in_executor(
-                    None, lambda: asyncio.run(_begin_elsewhere(database.dsn, user))
-                )
-                await asyncio.sleep(0.3)
+                changed.set()
+                await asyncio.sleep(0.2)
                 assert not login.done()
-            group.create_task(_nothing())
-        assert await login is None
-        assert await begin_with_old_password() is None
+        assert login.result() is None
 
 
-async def _nothing() -> None:
-    pass
+class TestAuthenticate:
+    async def test_returns_the_user_of_a_live_session(self, database: Database) -> None:
+        user = await create_user(database)
+        known = await authenticate(database, await begin(database, user))
+        assert known == KnownSession(user, is_live=True)
 
+    async def test_knows_the_session_of_another_user_not(self, database: Database) -> None:
+        session = await begin(database, await create_user(database))
+        other = await create_user(database, "bob")
+        assert await authenticate(database, session, user_id=other.id) is None
 
-async def _begin_elsewhere(dsn: str, user: User) -> Session | None:
-    database = await Database.open(dsn)
-    try:
+    async def test_knows_no_session_by_an_expired_token(self, database: Database) -> None:
+        session = await begin(database, await create_user(database))
+        assert await authenticate(database, session, until=session.created_at) is None
+
+    async def test_says_that_a_session_was_revoked(self, database: Database) -> None:
+        session = await begin(database, await create_user(database))
         async with database.transaction() as work:
-            return await work.sessions.create(
-                new_id(),
-                user_id=user.id,
-                password_hash="a hash",
-                refresh_hash=HASH,
-                lifetime=timedelta(days=1),
+            assert await work.sessions.revoke(session.id, user_id=session.user_id)
+        known = await authenticate(database, session)
+        assert known is not None
+        assert not known.is_live
+
+    async def test_says_that_a_session_has_expired(self, database: Database) -> None:
+        session = await begin(database, await create_user(database), lifetime=timedelta(0))
+        known = await authenticate(database, session)
+        assert known is not None
+        assert not known.is_live
+
+
+class TestLock:
+    async def test_makes_two_refreshes_take_turns(self, database: Database) -> None:
+        session = await begin(database, await create_user(database))
+
+        async def rotate_if_unchanged(new_hash: bytes) -> bool:
+            async with database.transaction() as work:
+                locked = await work.sessions.lock(session.id)
+                assert locked is not None
+                if locked.refresh_hash != HASH:
+                    return False
+                await work.sessions.rotate(
+                    session.id,
+                    user_id=session.user_id,
+                    refresh_hash=new_hash,
+                    lifetime=timedelta(days=1),
+                )
+                return True
+
+        won = await asyncio.gather(*(rotate_if_unchanged(bytes([n]) * 32) for n in range(8)))
+        assert sum(won) == 1
+
+    async def test_of_no_session_is_none(self, database: Database) -> None:
+        async with database.transaction() as work:
+            assert await work.sessions.lock(new_id()) is None
+
+
+class TestRotate:
+    async def test_extends_the_session(self, database: Database) -> None:
+        session = await begin(database, await create_user(database))
+        async with database.transaction() as work:
+            rotated = await work.sessions.rotate(
+                session.id,
+                user_id=session.user_id,
+                refresh_hash=b"2" * 32,
+                lifetime=timedelta(days=2),
             )
-    finally:
-        await database.close()
+        assert rotated.created_at == session.created_at
+        assert rotated.refreshed_at > session.refreshed_at
+        assert rotated.expires_at - rotated.refreshed_at == timedelta(days=2)
+
+
+class TestRevoke:
+    async def test_is_true_once(self, database: Database) -> None:
+        session = await begin(database, await create_user(database))
+        async with database.transaction() as work:
+            assert await work.sessions.revoke(session.id, user_id=session.user_id)
+            assert not await work.sessions.revoke(session.id, user_id=session.user_id)
+
+    async def test_spares_the_session_of_another_user(self, database: Database) -> None:
+        session = await begin(database, await create_user(database))
+        other = await create_user(database, "bob")
+        async with database.transaction() as work:
+            assert not await work.sessions.revoke(session.id, user_id=other.id)
+
+    async def test_all_means_all_of_that_user(self, database: Database) -> None:
+        user, other = await create_user(database), await create_user(database, "bob")
+        sessions = [await begin(database, user) for _ in range(3)]
+        theirs = await begin(database, other)
+        async with database.transaction() as work:
+            assert await work.sessions.revoke_all(user.id) == len(sessions)
+            assert [one.id for one in await work.sessions.list(other.id, limit=9)] == [theirs.id]
+
+
+class TestList:
+    async def test_pages_show_live_sessions_once_newest_first(self, database: Database) -> None:
+        user = await create_user(database)
+        live = [await begin(database, user) for _ in range(3)]
+        await begin(database, user, lifetime=timedelta(0))
+        async with database.transaction() as work:
+            await work.sessions.revoke(live.pop(1).id, user_id=user.id)
+        async with database.reading() as work:
+            first = await work.sessions.list(user.id, limit=1)
+            after = (first[0].created_at, first[0].id)
+            second = await work.sessions.list(user.id, limit=9, after=after)
+        assert [*first, *second] == live[::-1]
+
+
+class TestSweep:
+    async def test_deletes_what_ended_long_ago_and_nothing_else(self, database: Database) -> None:
+        user = await create_user(database)
+        live = await begin(database, user)
+        long_ago = -KEPT_AFTER_END - timedelta(hours=1)
+        for _ in range(3):
+            await begin(database, user, lifetime=long_ago)
+        revoked = await begin(database, user)
+        recent = await begin(database, user, lifetime=timedelta(0))
+        backdate = statement("UPDATE sessions SET revoked_at = now() - CAST(:ago AS interval) WHERE id = :id")
+        async with database.reading() as work:
+            await work.connection.run(backdate, ago=-long_ago, id=revoked.id)
+            assert [await work.sessions.sweep(limit=3) for _ in range(3)] == [3, 1, 0]
+        assert await authenticate(database, live) is not None
+        assert await authenticate(database, recent) is not None
+        assert await authenticate(database, revoked) is None

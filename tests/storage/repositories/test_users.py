@@ -9,9 +9,7 @@ from tertulia.domain.users import User
 from tertulia.storage.database import Database
 
 
-async def create(
-    database: Database, email: str = "ana@example.com", username: str = "ana"
-) -> User:
+async def create(database: Database, email: str = "ana@example.com", username: str = "ana") -> User:
     async with database.transaction() as work:
         return await work.users.create(
             new_id(), email=email, username=username, password_hash="a hash"

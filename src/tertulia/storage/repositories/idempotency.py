@@ -3,7 +3,9 @@
 from datetime import timedelta
 from uuid import UUID
 
-from tertulia.domain.errors import IdempotencyKeyReused
+import asyncpg
+
+from tertulia.domain.errors import IdempotencyKeyInFlight, IdempotencyKeyReused
 from tertulia.storage.repositories.base import Repository
 from tertulia.storage.statements import statement
 
@@ -52,16 +54,21 @@ class IdempotencyRepository(Repository):
             None if the key is ours now; else the id of the thing that was made with it.
 
         Raises:
+            IdempotencyKeyInFlight: A request with the key has not ended within the time that a
+                statement waits for a lock.
             IdempotencyKeyReused: It was used with a different request.
         """
-        taken = await self._connection.run(
-            _CLAIM,
-            user_id=user_id,
-            key=key,
-            fingerprint=fingerprint,
-            resource_id=resource_id,
-            lifetime=LIFETIME,
-        )
+        try:
+            taken = await self._connection.run(
+                _CLAIM,
+                user_id=user_id,
+                key=key,
+                fingerprint=fingerprint,
+                resource_id=resource_id,
+                lifetime=LIFETIME,
+            )
+        except asyncpg.LockNotAvailableError as error:
+            raise IdempotencyKeyInFlight from error
         if taken:
             return None
         row = await self._connection.one(_FIND, user_id=user_id, key=key)

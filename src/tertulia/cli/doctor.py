@@ -1,0 +1,106 @@
+"""`tertulia doctor`: what is wrong here, and what to do about it."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+from tertulia.bootstrap import build_models
+from tertulia.cli.database import database, wait_for_database
+from tertulia.cli.errors import CommandFailed
+from tertulia.cli.progress import Terminal
+from tertulia.cli.secret_key import keep_secret_key
+from tertulia.cli.settings import DataDir, database_url, load_settings
+from tertulia.config import Settings
+from tertulia.domain.models import ModelInfo
+from tertulia.storage import migrations
+
+DISK_FREE_BYTES_MIN = 1024**3
+RESERVED_CONNECTIONS = 10
+"""That PostgreSQL should have left for others, such as superusers and migrations."""
+
+
+def doctor(data_dir: DataDir = None) -> None:
+    """Check settings, database, models and disk. Exits with 1 if anything is wrong."""
+    terminal = Terminal()
+    wrong = 0
+    settings = load_settings(data_dir)
+    terminal.good("The settings can be read.")
+    for check in (_check_disk, _check_key, _check_database, _check_models):
+        try:
+            for line in check(settings, terminal):
+                terminal.good(line)
+        except CommandFailed as failure:
+            wrong += 1
+            terminal.problem(str(failure))
+    if wrong:
+        raise CommandFailed(f"{wrong} of 5 checks failed.")
+    terminal.print("All is well. Start with: tertulia serve", style="bold")
+
+
+def _check_disk(settings: Settings, _terminal: Terminal) -> list[str]:
+    place = settings.data_dir.absolute()
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        raise CommandFailed(
+            f"{str(place)!r} is not writable: change that, or name another with --data-dir."
+        )
+    free = shutil.disk_usage(place).free
+    if free < DISK_FREE_BYTES_MIN:
+        raise CommandFailed(
+            f"Only {free // 1024**2} MiB are free at {str(place)!r}: free at least 1 GiB."
+        )
+    return [f"{free / 1024**3:.0f} GiB are free for data at {place}."]
+
+
+def _check_key(settings: Settings, _terminal: Terminal) -> list[str]:
+    if settings.secret_key is not None:
+        return ["The secret key comes from the settings."]
+    path = Path(settings.data_dir, "secret_key")
+    if not path.exists():
+        return ["A secret key will be made at the first start."]
+    keep_secret_key(settings.data_dir)
+    return [f"The secret key is in {path}, for its owner only."]
+
+
+def _check_database(settings: Settings, terminal: Terminal) -> list[str]:
+    with database(database_url(settings), settings.data_dir, terminal.step) as dsn:
+        state = wait_for_database(dsn, terminal.step)
+    if state.faults:
+        raise CommandFailed("\n  ".join(state.faults))
+    if state.max_connections < settings.pool_size + RESERVED_CONNECTIONS:
+        raise CommandFailed(
+            f"PostgreSQL allows {state.max_connections} connections, and each worker takes up to "
+            f"{settings.pool_size}: raise max_connections, or lower TERTULIA_POOL_SIZE."
+        )
+    lines = [f"PostgreSQL {state.version} answers."]
+    newest = migrations.head()
+    if state.revision is None:
+        return [*lines, "It is empty; `tertulia serve` will migrate it."]
+    if state.revision != newest:
+        return [
+            *lines,
+            f"It is at revision {state.revision}; `tertulia serve` brings it to {newest}.",
+        ]
+    return [*lines, f"It is at the newest revision, {newest}."]
+
+
+def _check_models(settings: Settings, _terminal: Terminal) -> list[str]:
+    try:
+        models = asyncio.run(_list_models(settings))
+    except ValueError as error:
+        raise CommandFailed(f"{error}.") from error
+    if not models:
+        raise CommandFailed(
+            "No model can be listed: check the providers' base URLs and keys, and the network."
+        )
+    return [f"{len(models)} models are available: {', '.join(each.name for each in models[:5])}."]
+
+
+async def _list_models(settings: Settings) -> list[ModelInfo]:
+    catalog = build_models(settings)
+    try:
+        return await catalog.list()
+    finally:
+        await catalog.close()

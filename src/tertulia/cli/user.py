@@ -1,0 +1,127 @@
+"""`tertulia user`: accounts, by whoever may use the database."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import typer
+
+from tertulia.auth.administration import UserAdministration
+from tertulia.auth.passwords import Passwords
+from tertulia.cli.database import database
+from tertulia.cli.errors import CommandFailed
+from tertulia.cli.progress import Terminal
+from tertulia.cli.settings import DataDir, database_url, load_settings
+from tertulia.domain.errors import TertuliaError
+from tertulia.domain.users import User
+from tertulia.http.paging import Page
+from tertulia.storage.database import Database, DatabaseLimits
+from tertulia.storage.revisions import MigrationFailed, move
+
+PAGE_USERS = 200
+Email = Annotated[str, typer.Argument(help="Of the account.")]
+Result = TypeVar("Result")
+
+
+def commands() -> typer.Typer:
+    """Return the group."""
+    group = typer.Typer(help="Make, list, close and open accounts.", no_args_is_help=True)
+    group.command()(create)
+    group.command("list")(list_users)
+    group.command()(deactivate)
+    group.command()(activate)
+    return group
+
+
+def create(
+    email: Email,
+    username: Annotated[str, typer.Argument(help="3 to 50 characters.")],
+    admin: Annotated[bool, typer.Option("--admin", help="Make them an administrator.")] = False,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Make an account. The password is asked for, never an argument."""
+    password = _password(from_stdin=password_stdin)
+
+    async def work(users: UserAdministration) -> User:
+        return await users.create_user(
+            email=email, username=username, password=password, is_admin=admin
+        )
+
+    user = _run(work, data_dir)
+    Terminal().good(f"Made {_shown(user)}.")
+
+
+def list_users(data_dir: DataDir = None) -> None:
+    """List all accounts, newest first."""
+    terminal = Terminal()
+
+    async def work(users: UserAdministration) -> None:
+        cursor: str | None = None
+        while True:
+            page: Page[User] = await users.list_users(limit=PAGE_USERS, cursor=cursor)
+            for user in page.items:
+                terminal.print(_shown(user))
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    _run(work, data_dir)
+
+
+def deactivate(email: Email, data_dir: DataDir = None) -> None:
+    """Close an account at once: no login, token or API key opens it."""
+    _set_active(email, data_dir, is_active=False)
+
+
+def activate(email: Email, data_dir: DataDir = None) -> None:
+    """Open a closed account again."""
+    _set_active(email, data_dir, is_active=True)
+
+
+def _set_active(email: str, data_dir: DataDir, *, is_active: bool) -> None:
+    async def work(users: UserAdministration) -> User:
+        return await users.set_active(email, is_active=is_active)
+
+    user = _run(work, data_dir)
+    Terminal().good(f"Now: {_shown(user)}.")
+
+
+def _run(work: Callable[[UserAdministration], Awaitable[Result]], data_dir: DataDir) -> Result:
+    """Do `work` on the settings' database, which is migrated first."""
+    settings = load_settings(data_dir)
+
+    async def connected(dsn: str) -> Result:
+        opened = await Database.open(dsn, DatabaseLimits(pool_size=2))
+        passwords = Passwords()
+        try:
+            return await work(UserAdministration(opened, passwords))
+        finally:
+            passwords.close()
+            await opened.close()
+
+    try:
+        with database(database_url(settings), settings.data_dir, Terminal().step) as dsn:
+            move(dsn, "head", up=True)
+            return asyncio.run(connected(dsn))
+    except (TertuliaError, MigrationFailed) as error:
+        raise CommandFailed(f"{error}.".replace("..", ".")) from error
+
+
+def _password(*, from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    if not sys.stdin.isatty():
+        raise CommandFailed(
+            "There is no terminal to ask for a password: use --password-stdin", exit_code=2
+        )
+    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return password
+
+
+def _shown(user: User) -> str:
+    notes = [*(["administrator"] if user.is_admin else []), *([] if user.is_active else ["closed"])]
+    return f"{user.email}  {user.username}  {', '.join(notes)}".rstrip()

@@ -1,0 +1,92 @@
+"""`tertulia db`, `user` and `doctor`."""
+
+import pytest
+
+from tertulia.storage import migrations
+from tests.cli.serving import PASSWORD, SECRET_KEY, Home
+
+
+@pytest.fixture
+def told(home: Home, dsn: str) -> Home:
+    """A home whose settings name the test's database, which is migrated."""
+    home.settings = {"DATABASE_URL": dsn, "SECRET_KEY": SECRET_KEY}
+    return home
+
+
+def test_the_schema_goes_down_and_up(told: Home) -> None:
+    assert told.command("db", "current").stdout.strip() == migrations.head()
+
+    assert told.command("db", "downgrade", "base").returncode == 0
+    assert told.command("db", "current").stdout.startswith("none")
+
+    assert told.command("db", "upgrade").returncode == 0
+    assert told.command("db", "current").stdout.strip() == migrations.head()
+
+
+def test_an_unknown_revision_is_named_without_a_traceback(told: Home) -> None:
+    done = told.command("db", "upgrade", "nowhere")
+    assert done.returncode == 1
+    assert "'nowhere'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_accounts_are_made_listed_closed_and_opened(told: Home) -> None:
+    who = ("bob@example.com", "bob")
+    made = told.command("user", "create", *who, "--admin", "--password-stdin", stdin=PASSWORD)
+    assert made.returncode == 0
+    assert PASSWORD not in made.stdout + made.stderr
+    assert told.command("user", "list").stdout.split() == [*who, "administrator"]
+
+    assert told.command("user", "deactivate", who[0]).returncode == 0
+    assert "closed" in told.command("user", "list").stdout
+
+    assert told.command("user", "activate", who[0]).returncode == 0
+    assert "closed" not in told.command("user", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "words"),
+    [
+        (("create", "no address", "bob", "--password-stdin"), PASSWORD, "e-mail"),
+        (("create", "bob@example.com", "bob", "--password-stdin"), "x", "characters"),
+        (("create", "bob@example.com", "bob"), PASSWORD, "--password-stdin"),
+        (("deactivate", "nobody@example.com"), "", "not found"),
+    ],
+    ids=["address", "password", "no terminal", "nobody"],
+)
+def test_what_cannot_be_done_is_said_without_a_traceback(
+    told: Home, arguments: tuple[str, ...], stdin: str, words: str
+) -> None:
+    done = told.command("user", *arguments, stdin=stdin)
+    assert done.returncode in {1, 2}
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_database_url_commands_use_the_embedded_one(home: Home) -> None:
+    create = ("create", "bob@example.com", "bob", "--password-stdin")
+    assert home.command("user", *create, stdin=PASSWORD).returncode == 0
+    assert "bob@example.com" in home.command("user", "list").stdout
+    assert home.postgres_pid() is None
+
+
+def test_the_doctor_finds_a_forgetful_database(told: Home) -> None:
+    done = told.command("doctor")
+    assert done.returncode == 1
+    assert "fsync is off" in done.stderr
+    # Nor does anybody answer where the settings say that the model is.
+    assert "No model can be listed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.model
+def test_the_doctor_finds_nothing_wrong_without_settings(home: Home) -> None:
+    home.settings = {
+        "TERTULIA_LOCAL_MODEL": "true",
+        "TERTULIA_DEFAULT_MODEL": "",
+        "OPENAI_BASE_URL": "",
+    }
+    done = home.command("doctor")
+    assert done.returncode == 0, done.stderr
+    assert "All is well" in done.stdout
+    assert "local:" in done.stdout

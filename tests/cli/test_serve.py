@@ -1,0 +1,202 @@
+"""`tertulia serve`, from a terminal's point of view."""
+
+import os
+import signal
+import socket
+
+import pytest
+
+from tests.cli.processes import is_alive, wait_until
+from tests.cli.serving import PASSWORD, SECRET_KEY, Home, call, log_in, register, url_of
+
+
+def test_one_command_serves_and_ctrl_c_stops_all_of_it(home: Home) -> None:
+    with home.serve() as server:
+        url = url_of(server)
+        assert call(f"{url}/health").status == 200
+        assert call(f"{url}/ready").status == 200
+        assert register(url).status == 201
+        postgres = home.postgres_pid()
+        assert postgres is not None
+
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+        assert not is_alive(postgres)
+        assert "Traceback" not in server.said()
+
+
+def test_it_says_where_to_go_and_what_to_try(home: Home) -> None:
+    with home.serve() as server:
+        url = url_of(server)
+        server.wait_for("Stop it")
+        said = server.said()
+        assert "Creating a PostgreSQL database" in said
+        assert f"curl -X POST {url}/auth/register" in said
+        assert f"{url}/docs" in said
+        assert f"tertulia chat --url {url}" in said
+
+
+def test_a_second_start_finds_accounts_tokens_and_key(home: Home) -> None:
+    with home.serve() as server:
+        url = url_of(server)
+        register(url)
+        token = log_in(url).body["access_token"]
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    key = home.data_dir / "secret_key"
+    assert key.stat().st_mode & 0o777 == 0o600
+
+    with home.serve() as server:
+        url = url_of(server)
+        assert log_in(url).status == 200
+        assert call(f"{url}/auth/me", token=token).body["username"] == "alice"
+
+
+@pytest.mark.faults
+def test_after_kill_9_of_everything_the_next_start_finds_all_data(home: Home) -> None:
+    with home.serve() as server:
+        register(url_of(server))
+        postgres = home.postgres_pid()
+        assert postgres is not None
+        server.signal(signal.SIGKILL)
+        server.wait()
+        os.kill(postgres, signal.SIGKILL)
+
+    with home.serve() as server:
+        assert log_in(url_of(server)).status == 200
+
+
+@pytest.mark.faults
+def test_after_kill_9_of_the_server_the_next_one_joins_and_stops_postgresql(home: Home) -> None:
+    with home.serve() as server:
+        register(url_of(server))
+        server.signal(signal.SIGKILL)
+        server.wait()
+    postgres = home.postgres_pid()
+    assert postgres is not None
+
+    with home.serve() as server:
+        assert log_in(url_of(server)).status == 200
+        assert home.postgres_pid() == postgres
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+    assert not is_alive(postgres)
+
+
+@pytest.mark.faults
+def test_a_killed_postgresql_is_started_again_under_the_server(home: Home) -> None:
+    with home.serve() as server:
+        url = url_of(server)
+        register(url)
+        postgres = home.postgres_pid()
+        assert postgres is not None
+        os.kill(postgres, signal.SIGKILL)
+
+        server.wait_for("PostgreSQL had been killed and runs again")
+        wait_until(lambda: log_in(url).status == 200)
+
+
+def test_two_servers_share_one_data_directory(home: Home) -> None:
+    with home.serve() as first:
+        register(url_of(first))
+        with home.serve() as second:
+            url = url_of(second)
+            assert "Joining the PostgreSQL" in second.said()
+            first.signal(signal.SIGINT)
+            assert first.wait() == 0
+            assert log_in(url).status == 200
+
+            second.signal(signal.SIGINT)
+            assert second.wait() == 0
+    assert home.postgres_pid() is None
+
+
+def test_a_taken_port_is_said_before_anything_is_started(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port: int = other.getsockname()[1]
+        done = home.command("serve", "--port", str(port))
+    assert done.returncode == 1
+    assert f"Port {port} of 127.0.0.1 is taken" in done.stderr
+    assert not home.data_dir.exists()
+
+
+def test_a_signal_while_it_starts_leaves_nothing_behind(home: Home) -> None:
+    with home.serve() as server:
+        server.wait_for("Starting PostgreSQL")
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert "Traceback" not in server.said()
+    assert home.postgres_pid() is None
+
+
+@pytest.mark.faults
+def test_workers_are_replaced_and_all_ends_with_ctrl_c(home: Home) -> None:
+    with home.serve("--workers", "2") as server:
+        url = url_of(server)
+        assert register(url).status == 201
+        killed, other = server.children()
+        os.kill(killed, signal.SIGKILL)
+        server.wait_for(f"Worker {killed} died")
+        new = wait_until(lambda: set(server.children()) - {killed, other})
+        wait_until(lambda: log_in(url).status == 200)
+
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+        assert not [pid for pid in (other, *new) if is_alive(pid)]
+        assert "Traceback" not in server.said()
+    assert home.postgres_pid() is None
+
+
+def test_with_a_database_url_it_uses_that_database(home: Home, dsn: str) -> None:
+    home.settings = {
+        "DATABASE_URL": dsn,
+        "SECRET_KEY": SECRET_KEY,
+        # The test run's PostgreSQL is fast and forgetful.
+        "TERTULIA_ENVIRONMENT": "development",
+    }
+    with home.serve() as server:
+        url = url_of(server)
+        assert register(url).status == 201
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert not home.data_dir.exists()
+
+
+def test_a_forgetful_database_is_refused_without_a_traceback(home: Home, dsn: str) -> None:
+    home.settings = {"DATABASE_URL": dsn, "SECRET_KEY": SECRET_KEY}
+    with home.serve() as server:
+        server.wait_for("may lose stored messages")
+        assert server.wait() == 1
+        assert "Traceback" not in server.said()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"DATABASE_URL": "postgresql://db/x"}, "SECRET_KEY is required"),
+        ({"DATABASE_URL": "postgresql://db/x", "SECRET_KEY": "short"}, "too short"),
+        ({"DATABASE_URL": "mysql://db/x", "SECRET_KEY": SECRET_KEY}, "postgresql://"),
+        ({"TERTULIA_POOL_SIZE": "many"}, "TERTULIA_POOL_SIZE"),
+        ({"TERTULIA_CORS_ORIGINS": "no json"}, "cors_origins"),
+    ],
+    ids=["no key", "short key", "another database", "no number", "no JSON"],
+)
+def test_wrong_settings_are_named_without_a_traceback(
+    home: Home, settings: dict[str, str], words: str
+) -> None:
+    home.settings = settings
+    done = home.command("serve", "--port", "0")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "short" not in done.stderr.replace("too short", "")
+
+
+def test_the_password_that_registers_is_never_logged(home: Home) -> None:
+    with home.serve() as server:
+        url = url_of(server)
+        register(url)
+        log_in(url)
+        server.signal(signal.SIGINT)
+        server.wait()
+        assert PASSWORD not in server.said()

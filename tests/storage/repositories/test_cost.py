@@ -1,0 +1,234 @@
+"""What listing and appending cost in a large database, by PostgreSQL's own account.
+
+20,000 conversations of one user, 60,000 short messages in them, and one conversation of 100,000.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from tertulia.domain.ids import new_id
+from tertulia.storage.database import Database
+from tertulia.storage.repositories import conversations, messages
+from tests.storage.rows import MODEL, explain, new_conversation, new_user
+
+CONVERSATIONS, MESSAGES, FORKS, PAGE = 20_000, 100_000, 6, 51
+
+pytestmark = pytest.mark.xdist_group("cost")
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """A database with a history."""
+
+    raw: "asyncpg.Connection[asyncpg.Record]"
+    database: Database
+    user_id: UUID
+    conversation_id: UUID
+    tip_id: UUID
+    """The end of a branch that leaves its parent, which left its parent …, `FORKS` times."""
+
+    @property
+    def owned(self) -> dict[str, Any]:
+        return {"conversation_id": self.conversation_id, "user_id": self.user_id, "limit": PAGE}
+
+
+@pytest.fixture
+async def large(dsn: str, database: Database) -> AsyncIterator[Large]:
+    user_id = await new_user(database)
+    raw = await asyncpg.connect(dsn, command_timeout=60)
+    await raw.execute(
+        """
+        INSERT INTO conversations (id, user_id, model_type, is_archived, created_at, message_count,
+            last_seq)
+        SELECT gen_random_uuid(), $1, $2, n % 100 = 0, now() - n * interval '1 minute', 3, 3
+        FROM generate_series(1, $3) n
+        """,
+        user_id,
+        MODEL,
+        CONVERSATIONS,
+    )
+    await raw.execute(
+        """
+        INSERT INTO messages (id, conversation_id, seq, branch, role, content)
+        SELECT gen_random_uuid(), c.id, n, 0, 'user', 'short'
+        FROM conversations c, generate_series(1, 3) n
+        """
+    )
+    # What PostgreSQL knows about sizes is what it learnt when conversations were short: the plans
+    # must hold for the long one that came after.
+    await raw.execute("ANALYZE")
+    conversation_id = (await new_conversation(database, user_id)).id
+    # A trunk, and branches of equal length that each leave the one before at its third quarter.
+    share = MESSAGES // (FORKS + 1)
+    await raw.execute(
+        """
+        INSERT INTO messages (id, conversation_id, seq, branch, role, content)
+        SELECT gen_random_uuid(), $1, n, (n - 1) / $3::int, 'user', 'one of very many'
+        FROM generate_series(1, $2::int) n
+        """,
+        conversation_id,
+        share * (FORKS + 1),
+        share,
+    )
+    await raw.execute(
+        "INSERT INTO branches (conversation_id, number, parent_number, forked_at_seq) "
+        "SELECT $1, n, n - 1, (n - 1) * $3::int + $3::int * 3 / 4 FROM generate_series(1, $2) n",
+        conversation_id,
+        FORKS,
+        share,
+    )
+    tip = await raw.fetchrow(
+        "SELECT id, seq FROM messages WHERE conversation_id = $1 ORDER BY seq DESC LIMIT 1",
+        conversation_id,
+    )
+    assert tip is not None
+    await raw.execute(
+        "UPDATE conversations SET message_count = $2, last_seq = $2, last_branch = $3, "
+        "head_id = $4, head_seq = $2, head_branch = $3 WHERE id = $1",
+        conversation_id,
+        tip["seq"],
+        FORKS,
+        tip["id"],
+    )
+    yield Large(raw, database, user_id, conversation_id, tip["id"])
+    await raw.close()
+
+
+MIDDLE, END = MESSAGES // 2, MESSAGES - 20
+
+
+async def test_a_page_costs_the_same_anywhere_in_a_long_history(large: Large) -> None:
+    for generic in (False, True):
+        for query, edge in (
+            (messages._LIST, "after_seq"),
+            (messages._LIST_BACKWARDS, "before_seq"),
+            (messages._BRANCH, "after_seq"),
+            (messages._BRANCH_BACKWARDS, "before_seq"),
+        ):
+            for place in (0, MIDDLE, END, 2**63 - 1):
+                plan = await explain(
+                    large.raw,
+                    query,
+                    generic=generic,
+                    **large.owned,
+                    **{edge: place},
+                    skip=0,
+                    reach=PAGE,
+                    tip_id=large.tip_id,
+                )
+                where = (query.sql, place, generic, plan.kinds, plan.rows_read, plan.blocks)
+                assert "Seq Scan" not in plan.kinds, where
+                # A page of every branch on the way, at the very most.
+                assert plan.rows_read <= (FORKS + 1) * PAGE, where
+                assert plan.blocks <= (FORKS + 1) * 30, where
+                if query in (messages._LIST, messages._LIST_BACKWARDS):
+                    assert "Sort" not in plan.kinds, where
+                    assert plan.rows_read <= PAGE, where
+
+
+async def test_a_skip_reads_what_it_leaves_out_and_no_more(large: Large) -> None:
+    plan = await explain(
+        large.raw, messages._LIST, generic=True, **large.owned, after_seq=0, skip=10_000
+    )
+    assert plan.rows_read <= 10_000 + PAGE
+    assert "Sort" not in plan.kinds
+
+
+async def test_a_page_of_conversations_costs_the_same_anywhere(large: Large) -> None:
+    middle = await large.raw.fetchrow(
+        "SELECT created_at, id FROM conversations ORDER BY created_at OFFSET $1 LIMIT 1",
+        CONVERSATIONS // 2,
+    )
+    assert middle is not None
+    for (archived, by_model, after), query in conversations._LISTS.items():
+        for generic in (False, True):
+            plan = await explain(
+                large.raw,
+                query,
+                generic=generic,
+                user_id=large.user_id,
+                limit=PAGE,
+                skip=0,
+                archived=True,
+                model_type=MODEL,
+                after_at=middle["created_at"],
+                after_id=middle["id"],
+            )
+            where = (query.sql, generic, plan.kinds, plan.rows_read, plan.blocks)
+            assert not plan.kinds & {"Seq Scan", "Sort", "Bitmap Heap Scan"}, where
+            assert plan.blocks <= 2 * PAGE or (archived and by_model), where
+            assert plan.rows_read <= PAGE or (archived and by_model and not after), where
+
+
+async def test_a_step_on_the_tree_looks_up_a_few_rows(large: Large) -> None:
+    earlier = await large.raw.fetchval(
+        "SELECT id FROM messages WHERE conversation_id = $1 AND seq = 10", large.conversation_id
+    )
+    for id_ in (earlier, large.tip_id):
+        for generic in (False, True):
+            for query in (messages._PLACE, messages._GET):
+                plan = await explain(large.raw, query, generic=generic, **large.owned, id=id_)
+                assert "Seq Scan" not in plan.kinds, (query.sql, plan.kinds)
+                assert plan.rows_read <= 2
+                assert plan.blocks <= 20
+
+
+async def test_appending_touches_no_more_in_a_long_history(large: Large) -> None:
+    short = await new_conversation(large.database, large.user_id)
+    costs: list[int] = []
+    for conversation_id in (short.id, large.conversation_id):
+        async with large.database.transaction() as work:
+            locked = await work.conversations.lock(conversation_id, user_id=large.user_id)
+        plan = await explain(
+            large.raw,
+            messages._APPEND,
+            generic=True,
+            id=new_id(),
+            conversation_id=conversation_id,
+            parent_id=locked.head_id,
+            seq=locked.last_seq + 1,
+            branch=locked.head_branch,
+            forks=False,
+            parent_branch=None,
+            parent_seq=locked.head_seq,
+            role="user",
+            content="one more",
+            parts=None,
+            run_id=None,
+            model_type=None,
+        )
+        assert "Seq Scan" not in plan.kinds
+        costs.append(plan.blocks)
+    assert costs[1] <= costs[0] + 12
+
+
+async def test_pages_of_a_forked_branch_join_without_gap(large: Large) -> None:
+    """The same as the model test in `test_messages`, at size: every page of the longest way."""
+    seqs: list[int] = []
+    while True:
+        async with large.database.reading() as work:
+            page = await work.messages.list_branch(
+                large.conversation_id,
+                tip_id=large.tip_id,
+                user_id=large.user_id,
+                limit=10_000,
+                after_seq=seqs[-1] if seqs else None,
+            )
+        seqs += [message.seq for message in page]
+        if len(page) < 10_000:
+            break
+    share = MESSAGES // (FORKS + 1)
+    expected = [
+        seq
+        for branch in range(FORKS + 1)
+        for seq in range(
+            branch * share + 1,
+            branch * share + (share if branch == FORKS else share * 3 // 4) + 1,
+        )
+    ]
+    assert seqs == expected
