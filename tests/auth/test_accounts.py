@@ -91,7 +91,9 @@ class TestCheckUsername:
 
 
 class TestCheckPassword:
-    @pytest.mark.parametrize("password", ["123456", " " * 6, "密码密码密码", "🔑" * 128, "a\x07bcde"])
+    @pytest.mark.parametrize(
+        "password", ["123456", " " * 6, "密码密码密码", "🔑" * 128, "a\x07bcde"]
+    )
     def test_takes_any_characters_as_they_are(self, password: str) -> None:
         assert check_password(password) == password
 

@@ -117,9 +117,7 @@ class TestRead:
             {"nbf": 99_999_999_999},
         ],
     )
-    def test_refuses_claims_that_are_not_what_they_should_be(
-        self, changed: dict[str, Any]
-    ) -> None:
+    def test_refuses_claims_that_are_not_what_they_should_be(self, changed: dict[str, Any]) -> None:
         assert_refused(signed({**CLAIMS, **changed}))
 
     @pytest.mark.parametrize("name", ["none", "None", "HS384", "RS256", "", None, 5])

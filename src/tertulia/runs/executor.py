@@ -18,7 +18,7 @@ from tertulia.runs.prompt import PromptBuilder
 from tertulia.runs.settings import settings_from_json
 from tertulia.runs.writer import EventWriter
 from tertulia.storage.database import Database
-from tertulia.storage.repositories.runs import HeldRun
+from tertulia.storage.repositories.leases import HeldRun
 from tertulia.telemetry.crash_points import crash_point
 from tertulia.telemetry.tasks import TaskSet
 

@@ -20,7 +20,7 @@ from tertulia.runs.answer import Answer
 from tertulia.runs.executor import Executor
 from tertulia.storage.database import Database
 from tertulia.storage.notices import Notifier
-from tertulia.storage.repositories.runs import HeldRun
+from tertulia.storage.repositories.leases import HeldRun
 from tertulia.storage.unit_of_work import UnitOfWork
 from tertulia.telemetry.crash_points import crash_point
 
@@ -73,7 +73,7 @@ class Keeper:
         await self.executor.hand_over(patience_s=patience_s)
         if held:
             async with self.database.reading() as work:
-                await work.runs.release(held, owner=self.process_id)
+                await work.leases.release(held, owner=self.process_id)
             self.notifier.claimable()
 
     async def _rest(self) -> None:
@@ -90,7 +90,7 @@ class Keeper:
         if not mine:
             return
         async with self.database.reading() as work:
-            kept = await work.runs.extend_leases(list(mine), owner=self.process_id, lease=LEASE)
+            kept = await work.leases.extend(list(mine), owner=self.process_id, lease=LEASE)
         for run_id, attempt in mine.items():
             if kept.get(run_id) != attempt:
                 self.executor.lose(run_id)
@@ -100,7 +100,7 @@ class Keeper:
         if limit == 0:
             return
         async with self.database.transaction() as work:
-            expired, started = await work.runs.claim(
+            expired, started = await work.leases.claim(
                 owner=self.process_id, lease=LEASE, limit=limit
             )
             answers = [await self._answer_so_far(work, held) for held in expired]

@@ -14,7 +14,8 @@ from tertulia.domain.models import (
 )
 from tertulia.domain.runs import EventKind, Run, RunError, RunEvent, RunStatus
 from tertulia.runs.answer import Answer
-from tertulia.storage.repositories.runs import HeldRun, Outcome
+from tertulia.storage.repositories.leases import HeldRun
+from tertulia.storage.repositories.runs import Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from tertulia.runs.settings import settings_to_json
 from tertulia.storage.database import Database, retried
 from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.conversations import LockedConversation
+from tertulia.storage.repositories.leases import HeldRun
 from tertulia.storage.repositories.messages import Place
-from tertulia.storage.repositories.runs import HeldRun, LockedRun, Outcome
+from tertulia.storage.repositories.runs import LockedRun, Outcome
 from tertulia.storage.unit_of_work import UnitOfWork
 from tertulia.telemetry.crash_points import crash_point
 

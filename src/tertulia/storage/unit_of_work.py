@@ -5,6 +5,7 @@ from tertulia.storage.repositories.api_keys import ApiKeyRepository
 from tertulia.storage.repositories.conversations import ConversationRepository
 from tertulia.storage.repositories.idempotency import IdempotencyRepository
 from tertulia.storage.repositories.jobs import JobRepository
+from tertulia.storage.repositories.leases import LeaseRepository
 from tertulia.storage.repositories.messages import MessageRepository
 from tertulia.storage.repositories.run_events import RunEventRepository
 from tertulia.storage.repositories.runs import RunRepository
@@ -24,6 +25,7 @@ class UnitOfWork:
         "conversations",
         "idempotency",
         "jobs",
+        "leases",
         "messages",
         "run_events",
         "runs",
@@ -39,6 +41,7 @@ class UnitOfWork:
         self.conversations = ConversationRepository(connection)
         self.messages = MessageRepository(connection)
         self.runs = RunRepository(connection)
+        self.leases = LeaseRepository(connection)
         self.run_events = RunEventRepository(connection)
         self.idempotency = IdempotencyRepository(connection)
         self.jobs = JobRepository(connection)

@@ -217,7 +217,9 @@ class TestSweep:
             await begin(database, user, lifetime=long_ago)
         revoked = await begin(database, user)
         recent = await begin(database, user, lifetime=timedelta(0))
-        backdate = statement("UPDATE sessions SET revoked_at = now() - CAST(:ago AS interval) WHERE id = :id")
+        backdate = statement(
+            "UPDATE sessions SET revoked_at = now() - CAST(:ago AS interval) WHERE id = :id"
+        )
         async with database.reading() as work:
             await work.connection.run(backdate, ago=-long_ago, id=revoked.id)
             assert [await work.sessions.sweep(limit=3) for _ in range(3)] == [3, 1, 0]
