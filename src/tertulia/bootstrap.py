@@ -77,8 +77,8 @@ async def running(settings: Settings) -> AsyncGenerator[Services]:
         UnsafeDatabase: It may lose what it acknowledged, and this is production.
         ValueError: The settings name a model that there is not.
     """
-    assert settings.database_url is not None, "the entrance provides a database"  # noqa: S101
-    assert settings.secret_key is not None, "the entrance provides a key"  # noqa: S101
+    assert settings.database_url is not None, "the entrance provides a database"
+    assert settings.secret_key is not None, "the entrance provides a key"
     models = build_models(settings)
     dsn = settings.database_url.get_secret_value()
     database = await Database.open(dsn, DatabaseLimits(pool_size=settings.pool_size))
@@ -136,7 +136,7 @@ def build_models(settings: Settings) -> ModelCatalog:
 def _build(
     settings: Settings, database: Database, models: ModelCatalog, tasks: TaskSet
 ) -> tuple[Services, Keeper]:
-    assert settings.secret_key is not None, "see `running`"  # noqa: S101
+    assert settings.secret_key is not None, "see `running`"
     process_id = new_id()
     notifier, feeds, changes = Notifier(database), Feeds(), Changes()
     writer = EventWriter(database, feeds, notifier, process_id)

@@ -7,21 +7,31 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _SECRET_BYTES_MIN = 32
-_FAMOUS_SECRETS = (
+_FAMOUS_SECRETS = frozenset(
+    {
+        # FastAPI's and jwt.io's documentation.
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+        "a-string-secret-at-least-256-bits-long",
+        "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
+    }
+)
+_FAMOUS_BEGINNINGS = (
     "your-secret",
-    "secret-key",
+    "your_secret",
+    "yoursecret",
     "changethis",
     "changeme",
     "change-me",
     "change_me",
+    "change-this",
+    "change_this",
+    "django-insecure-",
     "insecure",
-    "example",
-    "password",
-    "supersecret",
     "super secret",
-    "test-secret",
+    "super-secret",
+    "supersecret",
 )
-_DISTINCT_CHARS_MIN = 8
+_DISTINCT_CHARS_MIN = 6
 
 
 def _also(name: str) -> AliasChoices:
@@ -199,5 +209,6 @@ def refuse_weak_secret(secret: str) -> None:
         raise ValueError(f"SECRET_KEY is too short: it needs at least {_SECRET_BYTES_MIN} bytes")
     if len(set(secret)) < _DISTINCT_CHARS_MIN:
         raise ValueError("SECRET_KEY repeats a few characters: anybody could guess it")
-    if any(famous in secret.lower() for famous in _FAMOUS_SECRETS):
+    lowered = secret.strip().lower()
+    if lowered in _FAMOUS_SECRETS or lowered.startswith(_FAMOUS_BEGINNINGS):
         raise ValueError("SECRET_KEY stands in a documentation somewhere: make one of your own")

@@ -1,7 +1,6 @@
 """People who use the API as the seeds' readers do."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import httpx2
 
@@ -31,7 +30,7 @@ class Person:
         return cls(client, name, tokens["access_token"], tokens["refresh_token"])
 
     async def send(
-        self, method: str, path: str, body: Any = None, *, token: str | None = None
+        self, method: str, path: str, body: object = None, *, token: str | None = None
     ) -> httpx2.Response:
         """Send a request with the access token, or with another one."""
         headers = {"Authorization": f"Bearer {token or self.access_token}"}
@@ -44,7 +43,7 @@ class Person:
         body = {"refresh_token": refresh_token or self.refresh_token}
         return await self.client.post("/auth/refresh", json=body)
 
-    async def new_api_key(self, **fields: Any) -> str:
+    async def new_api_key(self, **fields: object) -> str:
         answer = await self.send("POST", "/auth/api-keys", {"name": "laptop", **fields})
         return answer.raise_for_status().json()["key"]
 

@@ -26,8 +26,11 @@ class TestCreateUser:
         self, administration: UserAdministration, field: str, value: str
     ) -> None:
         account = {"email": "a@example.com", "username": "ana", "password": "password123"}
+        account[field] = value
         with pytest.raises(Invalid) as refused:
-            await administration.create_user(**{**account, field: value})
+            await administration.create_user(
+                email=account["email"], username=account["username"], password=account["password"]
+            )
         assert refused.value.field == f"body.{field}"
 
     async def test_of_a_taken_address_is_refused(self, administration: UserAdministration) -> None:

@@ -26,12 +26,16 @@ class TestCurrentCaller:
             "Bearer " + "a" * 7000,
             "Bearer " + "a.b.c",
             "Bearer sk-" + "a" * 43,
-            b"Bearer \xff\xfe",
         ]
         for value in wrong:
             answer = await ana.client.get("/auth/me", headers={"Authorization": value})
             assert refusal(answer) == (401, "unauthenticated"), value
             assert answer.json()["detail"] in ("Invalid token", "Not authenticated")
+
+    async def test_with_bytes_that_are_no_text_is_401(self, ana: Person) -> None:
+        headers = {b"Authorization": b"Bearer \xff\xfe"}
+        answer = await ana.client.get("/auth/me", headers=headers)
+        assert refusal(answer) == (401, "unauthenticated")
 
     async def test_takes_the_scheme_in_any_case(self, ana: Person) -> None:
         for scheme in ("bearer", "BEARER", "Bearer"):

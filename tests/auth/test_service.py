@@ -456,7 +456,7 @@ class TestDeactivation:
             auth.refresh(tokens.refresh_token),
             login(auth),
         )
-        outcomes: list[object] = await asyncio.gather(*doors, return_exceptions=True)
+        outcomes = await asyncio.gather(*doors, return_exceptions=True)
         assert [type(one) for one in outcomes] == [UserInactive] * 4
 
     async def test_tells_nobody_without_the_password(

@@ -84,7 +84,7 @@ class Answer:
     body: Any
 
 
-def call(url: str, method: str = "GET", body: Any = None, *, token: str | None = None) -> Answer:
+def call(url: str, method: str = "GET", body: object = None, *, token: str | None = None) -> Answer:
     """Ask a server once."""
     request = urllib.request.Request(  # noqa: S310  http only
         url,

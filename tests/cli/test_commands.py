@@ -70,12 +70,12 @@ def test_without_a_database_url_commands_use_the_embedded_one(home: Home) -> Non
     assert home.postgres_pid() is None
 
 
-def test_the_doctor_finds_a_forgetful_database(told: Home) -> None:
+def test_the_doctor_finds_a_forgetful_database_and_a_silent_provider(told: Home) -> None:
     done = told.command("doctor")
     assert done.returncode == 1
     assert "fsync is off" in done.stderr
-    # Nor does anybody answer where the settings say that the model is.
-    assert "No model can be listed" in done.stderr
+    assert "The provider 'openai' cannot list its models" in done.stderr
+    assert "2 of 5 checks failed" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -89,4 +89,4 @@ def test_the_doctor_finds_nothing_wrong_without_settings(home: Home) -> None:
     done = home.command("doctor")
     assert done.returncode == 0, done.stderr
     assert "All is well" in done.stdout
-    assert "local:" in done.stdout
+    assert "answered by local:" in done.stdout

@@ -162,12 +162,21 @@ def test_with_a_database_url_it_uses_that_database(home: Home, dsn: str) -> None
     assert not home.data_dir.exists()
 
 
-def test_a_forgetful_database_is_refused_without_a_traceback(home: Home, dsn: str) -> None:
-    home.settings = {"DATABASE_URL": dsn, "SECRET_KEY": SECRET_KEY}
-    with home.serve() as server:
-        server.wait_for("may lose stored messages")
-        assert server.wait() == 1
-        assert "Traceback" not in server.said()
+def test_a_start_that_fails_is_told_in_words_and_leaves_nothing_behind(home: Home) -> None:
+    home.settings = {"TERTULIA_DEFAULT_MODEL": "nobody:nothing"}
+    done = home.command("serve", "--port", "0")
+    assert done.returncode == 1
+    assert "nobody:nothing" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert home.postgres_pid() is None
+
+
+def test_workers_that_cannot_start_end_the_server(home: Home) -> None:
+    home.settings = {"TERTULIA_DEFAULT_MODEL": "nobody:nothing"}
+    done = home.command("serve", "--port", "0", "--workers", "2")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert home.postgres_pid() is None
 
 
 @pytest.mark.parametrize(

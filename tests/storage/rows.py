@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
-import asyncpg
-
 from tertulia.domain.conversations import Conversation
 from tertulia.domain.ids import new_id
 from tertulia.storage.database import Database
@@ -70,7 +68,7 @@ class Plan:
 
 
 async def explain(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    database: Database,
     query: Statement,
     *,
     generic: bool,
@@ -79,33 +77,31 @@ async def explain(
     """Run a statement as the server would and return its plan.
 
     Args:
-        connection: Its `plan_cache_mode` is changed.
+        database: Lends the connection, with all its settings.
         query: The statement.
         generic: Whether it is planned without a look at the values, as PostgreSQL may decide to do
             from the sixth execution on a connection.
         parameters: The values.
     """
     mode = "force_generic_plan" if generic else "force_custom_plan"
-    await connection.execute(f"SET plan_cache_mode = {mode}")
     values = query.arguments(parameters)
-    types = await _parameter_types(connection, query.sql)
-    await connection.execute(f"PREPARE probe ({', '.join(types)}) AS {query.sql}")
-    try:
-        literals = [
-            await connection.fetchval(f"SELECT quote_nullable($1::{kind})", value)
-            for kind, value in zip(types, values, strict=True)
-        ]
-        found = await connection.fetchval(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE probe({', '.join(literals)})"
-        )
-    finally:
-        await connection.execute("DEALLOCATE probe")
+    async with database.reading() as work:
+        driver = work.connection._driver  # pyright: ignore[reportPrivateUsage]  # looks inside
+        prepared = await driver.prepare(query.sql)
+        types = [kind.name for kind in prepared.get_parameters()]
+        await driver.execute(f"SET plan_cache_mode = {mode}")
+        await driver.execute(f"PREPARE probe ({', '.join(types)}) AS {query.sql}")
+        try:
+            literals = [
+                await driver.fetchval(f"SELECT quote_nullable($1::{kind})", value)
+                for kind, value in zip(types, values, strict=True)
+            ]
+            found = await driver.fetchval(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE probe({', '.join(literals)})"
+            )
+        finally:
+            await driver.execute("DEALLOCATE probe")
     return Plan(tuple(_flat(json.loads(found)[0]["Plan"])))
-
-
-async def _parameter_types(connection: "asyncpg.Connection[asyncpg.Record]", sql: str) -> list[str]:
-    prepared = await connection.prepare(sql)
-    return [kind.name for kind in prepared.get_parameters()]
 
 
 def _flat(node: dict[str, Any]) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ async def refresh(body: RefreshRequest, auth: Auth) -> Tokens:
 @router.post("/logout", status_code=status.HTTP_204_NO_CONTENT)
 async def logout(caller: CurrentLogin, auth: Auth) -> None:
     """End this session, its access token included, at once."""
-    assert caller.session_id is not None  # noqa: S101  a login has one
+    assert caller.session_id is not None
     await auth.logout(caller.session_id, user_id=caller.user.id)
 
 

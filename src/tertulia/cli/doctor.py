@@ -12,7 +12,7 @@ from tertulia.cli.progress import Terminal
 from tertulia.cli.secret_key import keep_secret_key
 from tertulia.cli.settings import DataDir, database_url, load_settings
 from tertulia.config import Settings
-from tertulia.domain.models import ModelInfo
+from tertulia.domain.models import ProviderFailed
 from tertulia.storage import migrations
 
 DISK_FREE_BYTES_MIN = 1024**3
@@ -88,19 +88,29 @@ def _check_database(settings: Settings, terminal: Terminal) -> list[str]:
 
 def _check_models(settings: Settings, _terminal: Terminal) -> list[str]:
     try:
-        models = asyncio.run(_list_models(settings))
+        return asyncio.run(_ask_providers(settings))
     except ValueError as error:
         raise CommandFailed(f"{error}.") from error
-    if not models:
-        raise CommandFailed(
-            "No model can be listed: check the providers' base URLs and keys, and the network."
-        )
-    return [f"{len(models)} models are available: {', '.join(each.name for each in models[:5])}."]
 
 
-async def _list_models(settings: Settings) -> list[ModelInfo]:
+async def _ask_providers(settings: Settings) -> list[str]:
+    """Ask every provider for its models: the one thing that costs nothing and needs it alive."""
     catalog = build_models(settings)
+    lines = [f"Who names no model is answered by {catalog.default}."]
+    silent: list[str] = []
     try:
-        return await catalog.list()
+        for name, provider in catalog.providers.items():
+            try:
+                models = await provider.models()
+            except ProviderFailed as failure:
+                silent.append(
+                    f"The provider {name!r} cannot list its models: {failure.message}. Check its "
+                    "base URL and key, and the network."
+                )
+            else:
+                lines.append(f"The provider {name} offers {len(models)} models.")
     finally:
         await catalog.close()
+    if silent:
+        raise CommandFailed("\n  ".join(silent))
+    return lines

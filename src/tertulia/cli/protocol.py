@@ -1,11 +1,12 @@
-"""HTTP/1.1 as uvicorn speaks it through httptools, with the bounds that it lacks."""
+"""HTTP/1.1 with the bounds on a request's head that uvicorn's protocol lacks."""
 
 import asyncio
-import json
-from http import HTTPStatus
 from typing import cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from tertulia.http.errors import OWN_CODES, error_response
+from tertulia.http.protocol import HttpProtocol
 
 HEAD_LIMIT_BYTES = 64 * 1024
 """Request line and headers together. (One more read of at most 256 KiB may have been taken in.)"""
@@ -13,8 +14,8 @@ HEAD_TIMEOUT_S = 15.0
 """From the first byte of a request, or from the connection's beginning, to the end of its head."""
 
 
-class BoundedHttp(HttpToolsProtocol):
-    """Ends connections whose request heads are too long or too slow; refuses in our error shape.
+class BoundedHttp(HttpProtocol):
+    """Ends connections whose request heads are too long or too slow.
 
     Between requests, uvicorn's keep-alive timeout holds instead.
     """
@@ -45,7 +46,7 @@ class BoundedHttp(HttpToolsProtocol):
         if was_in_head and heads == self._heads and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT_BYTES:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large")
+                self._refuse("head_too_large")
 
     def on_headers_complete(self) -> None:
         """Note the end of a head."""
@@ -60,11 +61,6 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = True
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP."""
-        del msg
-        self._refuse(HTTPStatus.BAD_REQUEST, "invalid_http")
-
     def _expect_head(self) -> None:
         self._deadline = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
 
@@ -75,20 +71,15 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         if not self.transport.is_closing():
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "head_timeout")
+            self._refuse("head_timeout")
 
-    def _refuse(self, status: HTTPStatus, code: str) -> None:
-        body = json.dumps({"detail": status.description or status.phrase, "code": code}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-            (b"x-content-type-options", b"nosniff"),
-        ]
-        lines = [f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()]
-        lines += [name + b": " + value + b"\r\n" for name, value in headers]
+    def _refuse(self, code: str) -> None:
+        known = OWN_CODES[code]
+        refusal = error_response(known.status, code, known.meaning, headers={"Connection": "close"})
+        head = b"".join(b"%b: %b\r\n" % pair for pair in refusal.raw_headers)
         cycle = cast("RequestResponseCycle | None", self.cycle)
         # A response that has begun cannot be begun again.
         if cycle is None or cycle.response_complete or not cycle.response_started:
-            self.transport.write(b"".join([*lines, b"\r\n", body]))
+            line = f"HTTP/1.1 {known.status} Refused\r\n".encode()
+            self.transport.write(line + head + b"\r\n" + bytes(refusal.body))
         self.transport.close()

@@ -241,7 +241,7 @@ class RunService:
             ),
             title_job_id=new_id(),
         )
-        assert finished is not None, "a locked run that is active can be ended"  # noqa: S101
+        assert finished is not None, "a locked run that is active can be ended"
         await work.run_events.delete([locked.id])
         return finished.another_waits
 

@@ -83,7 +83,7 @@ async def socket(websocket: WebSocket) -> None:
         pass  # Gone, perhaps while something was being sent.
     except* _Closing as closing:
         end = closing.exceptions[0]
-        assert isinstance(end, _Closing)  # noqa: S101  `except*` does not tell the type checker
+        assert isinstance(end, _Closing)
         with suppress(RuntimeError, WebSocketDisconnect):
             await websocket.close(end.code, end.reason)
 

@@ -140,7 +140,7 @@ class EventWriter:
 
     async def _finish(self, work: UnitOfWork, share: _Share) -> bool:
         held, answer, outcome = share.live.held, share.live.answer, share.outcome
-        assert outcome is not None, "only what has ended is finished"  # noqa: S101
+        assert outcome is not None, "only what has ended is finished"
         share.finished = await work.runs.finish(
             held.id,
             attempt=held.attempt,

@@ -42,7 +42,7 @@ class Connection:
     async def one(self, query: Statement, **parameters: Any) -> Row:  # noqa: ANN401
         """Return the row that is certainly there."""
         row = await self.first(query, **parameters)
-        assert row is not None, "the statement returned no row"  # noqa: S101
+        assert row is not None, "the statement returned no row"
         return row
 
     async def run(self, query: Statement, **parameters: Any) -> int:  # noqa: ANN401

@@ -60,7 +60,7 @@ async def inspect(dsn: str, *, timeout_s: float = 5.0) -> DatabaseState:
         connection = await asyncpg.connect(dsn, timeout=timeout_s, command_timeout=timeout_s)
         try:
             row = await connection.fetchrow(_STATE)
-            assert row is not None  # noqa: S101  a SELECT without FROM
+            assert row is not None
             revision = None
             if row["is_migrated"]:
                 revision = await connection.fetchval("SELECT version_num FROM alembic_version")

@@ -3,6 +3,9 @@
 20,000 conversations of one user, 60,000 short messages in them, and one conversation of 100,000.
 """
 
+# pyright: reportPrivateUsage=false
+# It asks PostgreSQL about the very statements that the repositories run.
+
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +62,10 @@ async def large(dsn: str, database: Database) -> AsyncIterator[Large]:
         FROM conversations c, generate_series(1, 3) n
         """
     )
+    await raw.execute(
+        "INSERT INTO branches (conversation_id, number, parent_number, forked_at_seq) "
+        "SELECT id, 1, 0, 1 FROM conversations"
+    )
     # What PostgreSQL knows about sizes is what it learnt when conversations were short: the plans
     # must hold for the long one that came after.
     await raw.execute("ANALYZE")
@@ -81,6 +88,13 @@ async def large(dsn: str, database: Database) -> AsyncIterator[Large]:
         conversation_id,
         FORKS,
         share,
+    )
+    # And very many that lead nowhere: an answer that was asked for again and again.
+    await raw.execute(
+        "INSERT INTO branches (conversation_id, number, parent_number, forked_at_seq) "
+        "SELECT $1, n, 0, 1 FROM generate_series($2::int + 1, $2 + 5000) n",
+        conversation_id,
+        FORKS,
     )
     tip = await raw.fetchrow(
         "SELECT id, seq FROM messages WHERE conversation_id = $1 ORDER BY seq DESC LIMIT 1",
@@ -112,7 +126,7 @@ async def test_a_page_costs_the_same_anywhere_in_a_long_history(large: Large) ->
         ):
             for place in (0, MIDDLE, END, 2**63 - 1):
                 plan = await explain(
-                    large.raw,
+                    large.database,
                     query,
                     generic=generic,
                     **large.owned,
@@ -133,7 +147,7 @@ async def test_a_page_costs_the_same_anywhere_in_a_long_history(large: Large) ->
 
 async def test_a_skip_reads_what_it_leaves_out_and_no_more(large: Large) -> None:
     plan = await explain(
-        large.raw, messages._LIST, generic=True, **large.owned, after_seq=0, skip=10_000
+        large.database, messages._LIST, generic=True, **large.owned, after_seq=0, skip=10_000
     )
     assert plan.rows_read <= 10_000 + PAGE
     assert "Sort" not in plan.kinds
@@ -148,7 +162,7 @@ async def test_a_page_of_conversations_costs_the_same_anywhere(large: Large) -> 
     for (archived, by_model, after), query in conversations._LISTS.items():
         for generic in (False, True):
             plan = await explain(
-                large.raw,
+                large.database,
                 query,
                 generic=generic,
                 user_id=large.user_id,
@@ -172,7 +186,7 @@ async def test_a_step_on_the_tree_looks_up_a_few_rows(large: Large) -> None:
     for id_ in (earlier, large.tip_id):
         for generic in (False, True):
             for query in (messages._PLACE, messages._GET):
-                plan = await explain(large.raw, query, generic=generic, **large.owned, id=id_)
+                plan = await explain(large.database, query, generic=generic, **large.owned, id=id_)
                 assert "Seq Scan" not in plan.kinds, (query.sql, plan.kinds)
                 assert plan.rows_read <= 2
                 assert plan.blocks <= 20
@@ -185,7 +199,7 @@ async def test_appending_touches_no_more_in_a_long_history(large: Large) -> None
         async with large.database.transaction() as work:
             locked = await work.conversations.lock(conversation_id, user_id=large.user_id)
         plan = await explain(
-            large.raw,
+            large.database,
             messages._APPEND,
             generic=True,
             id=new_id(),

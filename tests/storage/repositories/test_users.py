@@ -25,7 +25,13 @@ class TestCreate:
         assert user.created_at.utcoffset() is not None
 
     @pytest.mark.parametrize(
-        "email", ["ana@example.com", "ANA@EXAMPLE.COM", "ＡＮＡ@example.com", "ana@ｅxample.com"]
+        "email",
+        [
+            "ana@example.com",
+            "ANA@EXAMPLE.COM",
+            "\uff21\uff2e\uff21@example.com",
+            "ana@\uff45xample.com",
+        ],
     )
     async def test_an_address_in_any_form_is_taken_once(
         self, database: Database, email: str
@@ -38,12 +44,12 @@ class TestCreate:
         ("first", "second"),
         [
             ("alice", "ALICE"),
-            ("alice", "ａｌｉｃｅ"),
+            ("alice", "\uff41\uff4c\uff49\uff43\uff45"),
             ("straße", "STRASSE"),
             ("jos\u00e9", "jose\u0301"),
             ("İzmir", "i\u0307zmir"),
             ("ﬁlip", "filip"),
-            ("Ω mega", "Ω mega"),
+            ("\u2126 mega", "\u03a9 mega"),
             ("σίσυφος", "ΣΊΣΥΦΟΣ"),
         ],
     )

@@ -23,7 +23,7 @@ def downgrade(dsn: str, revision: str) -> None:
 def head() -> str:
     """Return the newest revision this code knows."""
     revision = ScriptDirectory.from_config(_config("")).get_current_head()
-    assert revision is not None, "there is at least one migration"  # noqa: S101
+    assert revision is not None, "there is at least one migration"
     return revision
 
 

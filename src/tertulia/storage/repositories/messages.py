@@ -70,15 +70,17 @@ _LIST_BACKWARDS = statement(
     ORDER BY seq DESC OFFSET :skip LIMIT :limit
     """
 )
-# From the message's own branch up to the root: how far each branch on the way is shared.
+# From the message's own branch up to the root: how far each branch on the way is shared. The limit
+# says that each step is one look-up; a join might read all branches for every step.
 _WAY = """
     WITH RECURSIVE way (branch, upto) AS (
         SELECT m.branch, m.seq FROM messages m JOIN conversations c ON c.id = m.conversation_id
         WHERE m.id = :tip_id AND m.conversation_id = :conversation_id AND c.user_id = :user_id
         UNION ALL
-        SELECT b.parent_number, b.forked_at_seq FROM way JOIN branches b
-            ON b.conversation_id = :conversation_id AND b.number = way.branch
-        WHERE b.parent_number IS NOT NULL
+        SELECT b.parent_number, b.forked_at_seq FROM way CROSS JOIN LATERAL (
+            SELECT * FROM branches
+            WHERE conversation_id = :conversation_id AND number = way.branch LIMIT 1
+        ) b WHERE b.parent_number IS NOT NULL
     )
 """
 _BRANCH = statement(
@@ -347,7 +349,7 @@ class MessageRepository(Repository):
 
         A head that was deleted is still to be moved, by `ConversationRepository.set_head`.
         """
-        assert place.id is not None, "the root is no message"  # noqa: S101
+        assert place.id is not None, "the root is no message"
         row = await self._connection.one(
             _DELETE,
             id=place.id,
