@@ -102,6 +102,4 @@ async def _execute(dsn: str, command: str) -> None:
 
 
 async def _connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
-    return await asyncpg.connect(
-        dsn, timeout=10, server_settings={"application_name": "examiner"}
-    )
+    return await asyncpg.connect(dsn, timeout=10, server_settings={"application_name": "examiner"})

@@ -6,44 +6,97 @@
 # pyright: reportPrivateUsage=false
 # It asks PostgreSQL about the very statements that the repositories run.
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid1
 
 import asyncpg
 import pytest
 
 from tertulia.domain.ids import new_id
 from tertulia.storage.database import Database
+from tertulia.storage.embedded import EmbeddedPostgres
 from tertulia.storage.repositories import conversations, messages
+from tests.conftest import TEMPLATE, database_dsn
 from tests.storage.rows import MODEL, explain, new_conversation, new_user
 
 CONVERSATIONS, MESSAGES, FORKS, PAGE = 20_000, 100_000, 6, 51
+SHARE = MESSAGES // (FORKS + 1)
+"""Messages of one branch."""
 
 pytestmark = pytest.mark.xdist_group("cost")
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What is in the large database."""
+
+    dsn: str
+    user_id: UUID
+    conversation_id: UUID
+    tip_id: UUID
+    """The end of a branch that leaves its parent, which left its parent …, `FORKS` times."""
+
+
+@dataclass(frozen=True, slots=True)
 class Large:
-    """A database with a history."""
+    """The large database, open."""
 
     raw: "asyncpg.Connection[asyncpg.Record]"
     database: Database
     user_id: UUID
     conversation_id: UUID
     tip_id: UUID
-    """The end of a branch that leaves its parent, which left its parent …, `FORKS` times."""
 
     @property
     def owned(self) -> dict[str, Any]:
         return {"conversation_id": self.conversation_id, "user_id": self.user_id, "limit": PAGE}
 
 
+@pytest.fixture(scope="module")
+def history(postgres: EmbeddedPostgres) -> Iterator[History]:
+    """One database for the tests of this module, which hardly change it."""
+    name = f"large_{uuid1().hex}"
+    asyncio.run(_command(postgres.dsn, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}"))
+    yield asyncio.run(_fill(database_dsn(postgres.dsn, name)))
+    asyncio.run(_command(postgres.dsn, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
 @pytest.fixture
-async def large(dsn: str, database: Database) -> AsyncIterator[Large]:
-    user_id = await new_user(database)
+async def large(history: History) -> AsyncIterator[Large]:
+    database = await Database.open(history.dsn)
+    raw = await asyncpg.connect(history.dsn)
+    yield Large(raw, database, history.user_id, history.conversation_id, history.tip_id)
+    await raw.close()
+    await database.close()
+
+
+async def _command(dsn: str, command: str) -> None:
+    admin = await asyncpg.connect(dsn)
+    await admin.execute(command)
+    await admin.close()
+
+
+async def _fill(dsn: str) -> History:
+    database = await Database.open(dsn)
     raw = await asyncpg.connect(dsn, command_timeout=60)
+    user_id = await new_user(database)
+    await _store_short_conversations(raw, user_id)
+    # What PostgreSQL knows about sizes is what it learnt when conversations were short: the plans
+    # must hold for the long one that came after.
+    await raw.execute("ANALYZE")
+    conversation_id = (await new_conversation(database, user_id)).id
+    tip_id = await _store_long_conversation(raw, conversation_id)
+    await raw.close()
+    await database.close()
+    return History(dsn, user_id, conversation_id, tip_id)
+
+
+async def _store_short_conversations(
+    raw: "asyncpg.Connection[asyncpg.Record]", user_id: UUID
+) -> None:
     await raw.execute(
         """
         INSERT INTO conversations (id, user_id, model_type, is_archived, created_at, message_count,
@@ -66,12 +119,12 @@ async def large(dsn: str, database: Database) -> AsyncIterator[Large]:
         "INSERT INTO branches (conversation_id, number, parent_number, forked_at_seq) "
         "SELECT id, 1, 0, 1 FROM conversations"
     )
-    # What PostgreSQL knows about sizes is what it learnt when conversations were short: the plans
-    # must hold for the long one that came after.
-    await raw.execute("ANALYZE")
-    conversation_id = (await new_conversation(database, user_id)).id
+
+
+async def _store_long_conversation(
+    raw: "asyncpg.Connection[asyncpg.Record]", conversation_id: UUID
+) -> UUID:
     # A trunk, and branches of equal length that each leave the one before at its third quarter.
-    share = MESSAGES // (FORKS + 1)
     await raw.execute(
         """
         INSERT INTO messages (id, conversation_id, seq, branch, role, content)
@@ -79,15 +132,15 @@ async def large(dsn: str, database: Database) -> AsyncIterator[Large]:
         FROM generate_series(1, $2::int) n
         """,
         conversation_id,
-        share * (FORKS + 1),
-        share,
+        SHARE * (FORKS + 1),
+        SHARE,
     )
     await raw.execute(
         "INSERT INTO branches (conversation_id, number, parent_number, forked_at_seq) "
         "SELECT $1, n, n - 1, (n - 1) * $3::int + $3::int * 3 / 4 FROM generate_series(1, $2) n",
         conversation_id,
         FORKS,
-        share,
+        SHARE,
     )
     # And very many that lead nowhere: an answer that was asked for again and again.
     await raw.execute(
@@ -103,14 +156,14 @@ async def large(dsn: str, database: Database) -> AsyncIterator[Large]:
     assert tip is not None
     await raw.execute(
         "UPDATE conversations SET message_count = $2, last_seq = $2, last_branch = $3, "
-        "head_id = $4, head_seq = $2, head_branch = $3 WHERE id = $1",
+        "head_id = $4, head_seq = $2, head_branch = $5 WHERE id = $1",
         conversation_id,
         tip["seq"],
-        FORKS,
+        FORKS + 5000,
         tip["id"],
+        FORKS,
     )
-    yield Large(raw, database, user_id, conversation_id, tip["id"])
-    await raw.close()
+    return tip["id"]
 
 
 MIDDLE, END = MESSAGES // 2, MESSAGES - 20
@@ -236,13 +289,12 @@ async def test_pages_of_a_forked_branch_join_without_gap(large: Large) -> None:
         seqs += [message.seq for message in page]
         if len(page) < 10_000:
             break
-    share = MESSAGES // (FORKS + 1)
     expected = [
         seq
         for branch in range(FORKS + 1)
         for seq in range(
-            branch * share + 1,
-            branch * share + (share if branch == FORKS else share * 3 // 4) + 1,
+            branch * SHARE + 1,
+            branch * SHARE + (SHARE if branch == FORKS else SHARE * 3 // 4) + 1,
         )
     ]
     assert seqs == expected
