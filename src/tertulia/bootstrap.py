@@ -82,15 +82,16 @@ async def running(settings: Settings) -> AsyncGenerator[Services]:
     models = build_models(settings)
     dsn = settings.database_url.get_secret_value()
     database = await Database.open(dsn, DatabaseLimits(pool_size=settings.pool_size))
-    tasks = TaskSet()
+    tasks, passwords = TaskSet(), Passwords()
     try:
         await _check_durability(database, settings)
-        services, keeper = _build(settings, database, models, tasks)
+        services, keeper = _build(settings, database, models, passwords, tasks)
         yield services
         services.begin_drain()
         await keeper.hand_over(patience_s=settings.drain_s)
     finally:
         await tasks.cancel_all(_TASKS_END_S)
+        passwords.close()
         await models.close()
         await database.close()
 
@@ -134,7 +135,11 @@ def build_models(settings: Settings) -> ModelCatalog:
 
 
 def _build(
-    settings: Settings, database: Database, models: ModelCatalog, tasks: TaskSet
+    settings: Settings,
+    database: Database,
+    models: ModelCatalog,
+    passwords: Passwords,
+    tasks: TaskSet,
 ) -> tuple[Services, Keeper]:
     assert settings.secret_key is not None, "see `running`"
     process_id = new_id()
@@ -166,7 +171,7 @@ def _build(
     services = Services(
         auth=AuthService(
             database,
-            Passwords(),
+            passwords,
             AccessTokens(settings.secret_key.get_secret_value()),
             notifier,
             registration_open=settings.registration_open,

@@ -55,130 +55,133 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(
-        Path("tertulia-data"),
+        default=Path("tertulia-data"),
         description="Where the embedded PostgreSQL and the secret key live.",
     )
     database_url: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=_also("DATABASE_URL"),
         description="A PostgreSQL to use instead of the embedded one: postgresql://…",
     )
     secret_key: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=_also("SECRET_KEY"),
         description="Signs access tokens; at least 32 characters. Required with DATABASE_URL, "
         "made and kept in the data directory without it.",
     )
     environment: Literal["production", "development"] = Field(
-        "development",
+        default="development",
         description="`production` refuses to start on a PostgreSQL that may lose what it "
         "acknowledged (`fsync`, `full_page_writes` or `synchronous_commit` off).",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least important log lines that are written."
+        default="info", description="The least important log lines that are written."
     )
     pool_size: int = Field(
-        10, ge=2, le=200, description="Connections to PostgreSQL of one worker process."
+        default=10, ge=2, le=200, description="Connections to PostgreSQL of one worker process."
     )
     cors_origins: list[str] = Field(
         default_factory=list[str],
         description="Web origins that may call the API from a browser, as a JSON list.",
     )
     registration_open: bool = Field(
-        True, description="Whether anybody may register; administrators always can."
+        default=True, description="Whether anybody may register; administrators always can."
     )
     access_token_minutes: int = Field(
-        30,
+        default=30,
         ge=1,
         le=1440,
         validation_alias=_also("ACCESS_TOKEN_EXPIRE_MINUTES"),
         description="How long an access token is good.",
     )
     refresh_token_days: int = Field(
-        30, ge=1, le=365, description="How long a login lasts without being used."
+        default=30, ge=1, le=365, description="How long a login lasts without being used."
     )
     default_model: str | None = Field(
-        None,
+        default=None,
         description="The model that answers when none is named, as `provider:model`. Default: the "
         "bundled model, or the first of a configured provider.",
     )
-    local_model: bool = Field(True, description="Whether the bundled model is offered.")
+    local_model: bool = Field(default=True, description="Whether the bundled model is offered.")
     local_model_path: Path | None = Field(
-        None, description="A GGUF file to load instead of the bundled model."
+        default=None, description="A GGUF file to load instead of the bundled model."
     )
     openai_base_url: str | None = Field(
-        None,
+        default=None,
         validation_alias=_also("OPENAI_BASE_URL"),
         description="Any OpenAI-compatible server; default: OpenAI's own.",
     )
     openai_api_key: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=_also("OPENAI_API_KEY"),
         description="Its key. Setting this or the base URL makes the provider `openai`.",
     )
     openai_continuation: Literal["none", "vllm", "llama.cpp", "deepseek"] = Field(
-        "none",
+        default="none",
         description="How that server goes on from the beginning of an answer after a crash; "
         "`none`: it cannot, and an interrupted answer starts again.",
     )
     anthropic_api_key: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=_also("ANTHROPIC_API_KEY"),
         description="Makes the provider `anthropic` (extra `anthropic`).",
     )
     google_api_key: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=_also("GOOGLE_API_KEY"),
         description="Makes the provider `google` (extra `google`).",
     )
     mistral_api_key: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=_also("MISTRAL_API_KEY"),
         description="Makes the provider `mistral` (extra `mistral`).",
     )
     groq_api_key: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=_also("GROQ_API_KEY"),
         description="Makes the provider `groq` (extra `groq`).",
     )
     cohere_api_key: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=AliasChoices("TERTULIA_COHERE_API_KEY", "CO_API_KEY", "COHERE_API_KEY"),
         description="Makes the provider `cohere` (extra `cohere`).",
     )
     bedrock: bool = Field(
-        False,
+        default=False,
         description="Makes the provider `bedrock` (extra `bedrock`), with AWS's own credentials.",
     )
     system_prompt: str | None = Field(
-        None, max_length=20_000, description="The operator's instruction to every model."
+        default=None, max_length=20_000, description="The operator's instruction to every model."
     )
     context_messages: int = Field(
-        200, ge=1, le=2000, description="The newest messages of a branch that a model is told."
+        default=200,
+        ge=1,
+        le=2000,
+        description="The newest messages of a branch that a model is told.",
     )
     run_deadline_s: float = Field(
-        600, ge=1, le=86_400, description="Seconds after which an unfinished answer fails."
+        default=600, ge=1, le=86_400, description="Seconds after which an unfinished answer fails."
     )
     run_attempts: int = Field(
-        3, ge=1, le=10, description="How many processes may try one answer before it fails."
+        default=3, ge=1, le=10, description="How many processes may try one answer before it fails."
     )
     max_runs: int = Field(
-        1000, ge=1, le=10_000, description="Answers that one worker process writes at once."
+        default=1000, ge=1, le=10_000, description="Answers that one worker process writes at once."
     )
     drain_s: float = Field(
-        10,
+        default=10,
         ge=0,
         le=25,
         description="Seconds that answers which cannot be continued elsewhere are given to end "
         "when a process is told to stop.",
     )
     trust_proxy: bool = Field(
-        False,
+        default=False,
         description="Whether X-Forwarded-For and X-Forwarded-Proto are believed; only behind a "
         "proxy that sets them.",
     )
     max_body_bytes: int = Field(
-        1_048_576, ge=1024, le=104_857_600, description="The largest request body."
+        default=1_048_576, ge=1024, le=104_857_600, description="The largest request body."
     )
 
     @model_validator(mode="after")

@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 
 from tertulia.domain.ids import new_id
-from tertulia.storage.embedded import EmbeddedPostgres
 from tertulia.telemetry.tasks import TaskSet
 from tests.kit.chance import say, seeded
 from tests.kit.person import Person
 from tests.kit.postgres_server import PostgresServer, durable_postgres
 from tests.kit.provider_script import DEFAULT_TEXT
 from tests.kit.replica import Replica
-from tests.kit.stage import fetch, fresh_database, model_env, scripted_provider
+from tests.kit.stage import fetch, model_env, scripted_provider
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("crashes")]
 
@@ -87,13 +86,12 @@ async def assert_nothing_is_lost_or_doubled(dsn: str, load: Load) -> None:
 
 
 async def test_no_acknowledged_message_is_lost_when_workers_are_killed(
-    postgres: EmbeddedPostgres, provider: str, tmp_path: Path
+    dsn: str, provider: str, tmp_path: Path
 ) -> None:
     chance = seeded()
     env = model_env(provider)
     load, kills, tasks = Load(), Kills(), TaskSet()
     with (
-        fresh_database(postgres.dsn) as dsn,
         Replica(dsn, tmp_path / "one.log", env=env) as one,
         Replica(dsn, tmp_path / "two.log", workers=2, env=env) as two,
     ):

@@ -33,8 +33,8 @@ class ConversationChange:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyedRequest:
-    """A request that a client may repeat, and that must be done once."""
+class IdempotentRequest:
+    """A request that may be sent twice and must happen once."""
 
     key: str
     """The client's name for it."""
@@ -47,4 +47,4 @@ class Made(Generic[Thing]):
     """A thing, and whether an earlier request with the same key made it."""
 
     thing: Thing
-    is_replayed: bool
+    is_replay: bool

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from tertulia.conversations.changes import UNSET, KeyedRequest, Made, Unset
+from tertulia.conversations.changes import IdempotentRequest, Made
 from tertulia.conversations.tree import move_head
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.errors import Invalid, RunActive
@@ -36,8 +36,8 @@ class MessageService:
         user_id: UUID,
         role: Role,
         content: str,
-        parent_id: UUID | Unset | None = UNSET,
-        request: KeyedRequest | None = None,
+        parent_id: UUID | None = None,
+        idempotent: IdempotentRequest | None = None,
     ) -> Made[Message]:
         """Store a message and make it the head. Nothing answers it by itself.
 
@@ -48,8 +48,8 @@ class MessageService:
                 never an instruction to a model.
             content: Its words.
             parent_id: Below which message; unless that is the last of its branch, a new branch
-                starts. None: a new beginning, before all others. Unset: below the head.
-            request: The message that this request made before is returned as it is now.
+                starts. None: below the head.
+            idempotent: The message that this request made before is returned as it is now.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
@@ -64,9 +64,9 @@ class MessageService:
             role=role,
             content=content,
             parent_id=parent_id,
-            request=request,
+            idempotent=idempotent,
         )
-        if not made.is_replayed:
+        if not made.is_replay:
             self.notifier.changed(
                 "message.created",
                 user_id=user_id,
@@ -83,32 +83,35 @@ class MessageService:
         user_id: UUID,
         role: Role,
         content: str,
-        parent_id: UUID | Unset | None,
-        request: KeyedRequest | None,
+        parent_id: UUID | None,
+        idempotent: IdempotentRequest | None,
     ) -> Made[Message]:
         id_ = new_id()
         async with self.database.transaction() as work:
-            locked = await work.conversations.lock(conversation_id, user_id=user_id)
-            if request is not None:
+            if idempotent is not None:
                 made_before = await work.idempotency.claim(
-                    request.key, user_id=user_id, fingerprint=request.fingerprint, resource_id=id_
+                    idempotent.key,
+                    user_id=user_id,
+                    fingerprint=idempotent.fingerprint,
+                    resource_id=id_,
                 )
                 if made_before is not None:
                     found = await work.messages.get(
                         made_before, conversation_id=conversation_id, user_id=user_id
                     )
-                    return Made(found, is_replayed=True)
+                    return Made(found, is_replay=True)
+            locked = await work.conversations.lock(conversation_id, user_id=user_id)
             if await work.runs.lock_active(conversation_id):
                 raise RunActive
             parent = (
                 work.messages.head(locked)
-                if parent_id is UNSET
+                if parent_id is None
                 else await work.messages.place(locked, parent_id)
             )
             message, _ = await work.messages.append(
                 locked, id_, parent=parent, role=role, parts=[TextPart(content)]
             )
-        return Made(message, is_replayed=False)
+        return Made(message, is_replay=False)
 
     async def list(
         self,

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response, status
 
 from tertulia.auth.dependencies import CurrentUser
-from tertulia.conversations.changes import UNSET, KeyedRequest
+from tertulia.conversations.changes import IdempotentRequest
 from tertulia.conversations.pages import WantedConversations, WantedMessages
 from tertulia.conversations.schemas import (
     ConversationCreate,
@@ -31,15 +31,15 @@ def _service(request: Request) -> ConversationService:
     return request.app.state.conversations
 
 
-async def _keyed(request: Request, key: IdempotencyKey) -> KeyedRequest | None:
+async def _idempotent(request: Request, key: IdempotencyKey) -> IdempotentRequest | None:
     if key is None:
         return None
     body = await request.body()
-    return KeyedRequest(key, fingerprint(request.method, request.url.path, body))
+    return IdempotentRequest(key, fingerprint(request.method, request.url.path, body))
 
 
 Conversations = Annotated[ConversationService, Depends(_service)]
-Keyed = Annotated[KeyedRequest | None, Depends(_keyed)]
+Idempotent = Annotated[IdempotentRequest | None, Depends(_idempotent)]
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)
@@ -47,7 +47,7 @@ async def create_conversation(
     body: ConversationCreate,
     user: CurrentUser,
     conversations: Conversations,
-    keyed: Keyed,
+    idempotent: Idempotent,
     response: Response,
 ) -> ConversationResponse:
     """Make a conversation, with its first message if there is one.
@@ -60,9 +60,9 @@ async def create_conversation(
         title=body.title,
         model_type=body.model_type,
         first_message=body.first_message,
-        request=keyed,
+        idempotent=idempotent,
     )
-    if made.is_replayed:
+    if made.is_replay:
         response.headers[REPLAYED] = "true"
     return ConversationResponse.model_validate(made.thing)
 
@@ -136,7 +136,7 @@ async def create_message(
     body: MessageCreate,
     user: CurrentUser,
     conversations: Conversations,
-    keyed: Keyed,
+    idempotent: Idempotent,
     response: Response,
 ) -> MessageResponse:
     """Store a message. It becomes the head; nothing answers it (POST …/runs does).
@@ -150,10 +150,10 @@ async def create_message(
         user_id=user.id,
         role=body.role,
         content=body.content,
-        parent_id=body.parent_id if "parent_id" in body.model_fields_set else UNSET,
-        request=keyed,
+        parent_id=body.parent_id,
+        idempotent=idempotent,
     )
-    if made.is_replayed:
+    if made.is_replay:
         response.headers[REPLAYED] = "true"
     return MessageResponse.of(made.thing)
 

@@ -139,8 +139,8 @@ class MessageCreate(Written):
     content: Content
     parent_id: UUID | None = Field(
         None,
-        description="The message that this one follows; without it, the head. Anything but the "
-        "end of a branch starts a new branch. Null: a new beginning, before all others.",
+        description="The message that this one follows; anything but the end of a branch starts "
+        "a new branch (an edit is a sibling: name the parent of what is edited). Else the head.",
     )
 
 

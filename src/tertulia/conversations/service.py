@@ -12,7 +12,7 @@ from uuid import UUID
 from tertulia.conversations.changes import (
     UNSET,
     ConversationChange,
-    KeyedRequest,
+    IdempotentRequest,
     Made,
 )
 from tertulia.conversations.messages import MessageService
@@ -46,7 +46,7 @@ class ConversationService:
         title: str | None = None,
         model_type: str | None = None,
         first_message: str | None = None,
-        request: KeyedRequest | None = None,
+        idempotent: IdempotentRequest | None = None,
     ) -> Made[Conversation]:
         """Make a conversation, with its first message (the user's) if there is one.
 
@@ -55,7 +55,7 @@ class ConversationService:
             title: None leaves it untitled.
             model_type: None takes the default.
             first_message: Stored in the same transaction; nothing answers it by itself.
-            request: The conversation that this request made before is returned as it is now.
+            idempotent: The conversation that this request made before is returned as it is now.
 
         Raises:
             ConversationNotFound: It was made by this request before, and deleted since.
@@ -66,10 +66,10 @@ class ConversationService:
             title=title,
             model_type=model_type or self.default_model,
             first_message=first_message,
-            request=request,
+            idempotent=idempotent,
         )
         conversation = made.thing
-        if not made.is_replayed:
+        if not made.is_replay:
             self.notifier.changed(
                 "conversation.created",
                 user_id=user_id,
@@ -86,17 +86,20 @@ class ConversationService:
         title: str | None,
         model_type: str,
         first_message: str | None,
-        request: KeyedRequest | None,
+        idempotent: IdempotentRequest | None,
     ) -> Made[Conversation]:
         id_ = new_id()
         async with self.database.transaction() as work:
-            if request is not None:
+            if idempotent is not None:
                 made_before = await work.idempotency.claim(
-                    request.key, user_id=user_id, fingerprint=request.fingerprint, resource_id=id_
+                    idempotent.key,
+                    user_id=user_id,
+                    fingerprint=idempotent.fingerprint,
+                    resource_id=id_,
                 )
                 if made_before is not None:
                     found = await work.conversations.get(made_before, user_id=user_id)
-                    return Made(found, is_replayed=True)
+                    return Made(found, is_replay=True)
             conversation = await work.conversations.create(
                 id_, user_id=user_id, title=title, model_type=model_type
             )
@@ -112,7 +115,7 @@ class ConversationService:
                 conversation = replace(
                     conversation, message_count=locked.message_count, head_id=locked.head_id
                 )
-        return Made(conversation, is_replayed=False)
+        return Made(conversation, is_replay=False)
 
     async def list(
         self,

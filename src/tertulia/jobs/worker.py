@@ -85,3 +85,4 @@ class JobWorker:
     async def _clean(self) -> None:
         async with self.database.reading() as work:
             await work.idempotency.sweep(limit=_SWEEP_LIMIT)
+            await work.sessions.sweep(limit=_SWEEP_LIMIT)

@@ -41,7 +41,6 @@ class Executor:
     max_runs: int
     """At once in this process."""
     _live: dict[UUID, LiveRun] = field(default_factory=dict[UUID, LiveRun])
-    _tasks: dict[UUID, asyncio.Task[None]] = field(default_factory=dict[UUID, asyncio.Task[None]])
 
     @property
     def live(self) -> dict[UUID, LiveRun]:
@@ -59,10 +58,14 @@ class Executor:
 
     def begin(self, held: HeldRun, answer: Answer | None = None) -> None:
         """Execute a run that this process holds, from what is stored of its answer."""
+        if answer is not None:
+            # Its followers here know only what its former process said of it.
+            self.writer.feeds.forget(held.id)
         self._spawn(LiveRun(held, answer or Answer()))
 
     def give_up(self, held: HeldRun, answer: Answer, error: RunError) -> None:
         """End a run that this process holds, without asking the model again."""
+        self.writer.feeds.forget(held.id)
         live = LiveRun(held, answer)
         live.end(RunStatus.FAILED, error=error, status_code=500)
         self._spawn(live)
@@ -72,7 +75,6 @@ class Executor:
         live = self._live.get(run_id)
         if live is not None and live.outcome is None:
             live.lose()
-            self._tasks[run_id].cancel()
 
     async def hand_over(self, *, patience_s: float) -> None:
         """Stop executing: runs that must start again elsewhere get `patience_s` to end first."""
@@ -86,14 +88,18 @@ class Executor:
             await asyncio.wait([patience], timeout=patience_s)
             patience.cancel()
         for live in self._live.values():
-            if live.outcome is None:
-                self._tasks[live.held.id].cancel()
+            if live.outcome is None and live.task is not None:
+                live.task.cancel()
         await self.writer.flush()
 
     def _spawn(self, live: LiveRun) -> None:
-        self._live[live.held.id] = live
-        name = f"run {live.held.id}"
-        self._tasks[live.held.id] = self.tasks.spawn(self._execute(live), name=name)
+        run_id = live.held.id
+        earlier = self._live.get(run_id)
+        if earlier is not None:
+            # This process slept through its own lease and has now taken over from itself.
+            earlier.lose()
+        self._live[run_id] = live
+        live.task = self.tasks.spawn(self._execute(live), name=f"run {run_id}")
 
     async def _execute(self, live: LiveRun) -> None:
         held = live.held
@@ -104,8 +110,8 @@ class Executor:
             self.writer.heard(live)
             await live.ended.wait()
         finally:
-            self._live.pop(held.id, None)
-            self._tasks.pop(held.id, None)
+            if self._live.get(held.id) is live:
+                del self._live[held.id]
             if live.is_lost and live.received:
                 self.tasks.spawn(self._settle(live), name=f"settle {held.id}")
 

@@ -36,27 +36,38 @@ class Feed:
 
     def since(self, seq: int) -> Sequence[RunEvent] | None:
         """Return the events after number `seq`; None if only the database can tell."""
-        if self._tail and self._tail[0].seq <= seq + 1:
-            return [event for event in self._tail if event.seq > seq]
-        if self.latest is not None and seq >= self.latest:
+        if self.latest is None:
+            return None
+        if seq >= self.latest:
             return []
+        tail = self._tail
+        if tail and tail[0].seq <= seq + 1 and seq < tail[-1].seq:
+            return [event for event in tail if event.seq > seq]
         return None
 
     def push(self, events: Sequence[RunEvent], ended: RunEnded | None) -> None:
-        """Take in what was stored, and ring the bell."""
-        for event in events:
+        """Take in what was stored, and ring the bell.
+
+        What is known already is passed over. After a gap (another process had the run meanwhile,
+        or a follower has read further than this feed) the tail begins anew, for it has no holes.
+        """
+        last = self._tail[-1].seq if self._tail else 0
+        news = [event for event in events if event.seq > last]
+        if news and self._tail and news[0].seq != last + 1:
+            self._forget_tail()
+        for event in news:
             self._tail.append(event)
             self._tail_chars += _size(event)
         while len(self._tail) > _TAIL_EVENTS or self._tail_chars > _TAIL_CHARS:
             self._tail_chars -= _size(self._tail.popleft())
-        if events:
-            self.latest = events[-1].seq
+        if news:
+            self.saw(news[-1].seq)
         if ended is not None:
             self.ended = ended
         self.ring()
 
     def saw(self, seq: int) -> None:
-        """A follower found everything up to number `seq` in the database."""
+        """Everything up to number `seq` is known to be stored."""
         if self.latest is None or seq > self.latest:
             self.latest = seq
 
@@ -65,9 +76,8 @@ class Feed:
         return self.latest is not None and seq < self.latest
 
     def forget(self) -> None:
-        """Let every follower look in the database: the run has ended elsewhere."""
-        self._tail.clear()
-        self._tail_chars = 0
+        """Let every follower look in the database: the run has ended, or moved."""
+        self._forget_tail()
         self.latest = None
         self.ring()
 
@@ -75,6 +85,10 @@ class Feed:
         """Wake every follower."""
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
+
+    def _forget_tail(self) -> None:
+        self._tail.clear()
+        self._tail_chars = 0
 
 
 @dataclass(slots=True)
@@ -104,6 +118,12 @@ class Feeds:
         feed = self._feeds.get(run_id)
         if feed is not None:
             feed.push(events, ended)
+
+    def forget(self, run_id: UUID) -> None:
+        """Let all who follow a run look in the database: it has come here from elsewhere."""
+        feed = self._feeds.get(run_id)
+        if feed is not None:
+            feed.forget()
 
     def look(self, run_id: UUID) -> None:
         """There may be something new about a run in the database."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
@@ -76,10 +77,15 @@ class Follower:
 
     async def watch(self) -> None:
         """Keep the feeds of runs that are executed elsewhere up to date, until cancelled."""
+        loop = asyncio.get_running_loop()
+        poll_at = loop.time() + _POLL_S
         while True:
-            try:
-                await asyncio.wait_for(self.feeds.to_look_at.wait(), _POLL_S)
-            except TimeoutError:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(poll_at):
+                    await self.feeds.to_look_at.wait()
+            # However many notices come: those about other runs do not stand in for a lost one.
+            if loop.time() >= poll_at:
+                poll_at = loop.time() + _POLL_S
                 self.feeds.look_at_all()
             feeds = [
                 feed
@@ -97,11 +103,14 @@ class Follower:
     ) -> tuple[Sequence[RunEvent], RunEnded | None]:
         known = feed.since(seq)
         if known is not None:
-            return known, feed.ended
+            reached = known[-1].seq if known else seq
+            is_all = feed.ended is not None and reached >= feed.ended.seq - 1
+            return known, feed.ended if is_all else None
         async with self.database.reading() as work:
             events = await work.run_events.list(feed.run_id, after=seq, limit=_PAGE_EVENTS)
             if events:
-                feed.saw(events[-1].seq)
+                if len(events) < _PAGE_EVENTS:
+                    feed.saw(events[-1].seq)
                 return events, None
             run = await work.runs.get(feed.run_id, user_id=user_id)
             if not run.status.is_terminal:

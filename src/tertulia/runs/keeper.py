@@ -6,7 +6,9 @@ matches a row.
 """
 
 import asyncio
+import math
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,7 +28,8 @@ from tertulia.telemetry.crash_points import crash_point
 
 LEASE = timedelta(seconds=6)
 _TICK_S = 1.0
-_EXTEND_EVERY_TICKS = 2
+_EXTEND_EVERY_S = 1.9
+"""Every second tick; of a lease's six seconds two attempts may fail."""
 _CLAIM_LIMIT = 50
 _ALL_EVENTS = 2**31 - 1
 
@@ -42,6 +45,7 @@ class Keeper:
     notifier: Notifier
     process_id: UUID
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _extended_at: float = -math.inf
     _is_claiming: bool = True
 
     def wake(self) -> None:
@@ -50,12 +54,11 @@ class Keeper:
 
     async def run(self) -> None:
         """Keep until cancelled."""
-        tick = 0
         while True:
             try:
-                # First extend, then claim: a run whose lease ended because this process slept is
-                # still this process's, unless another has claimed it.
-                if tick % _EXTEND_EVERY_TICKS == 0:
+                # First extend, then claim: a run whose lease ended because this process slept, or
+                # could not reach the database, is still its own unless another has claimed it.
+                if time.monotonic() >= self._extended_at + _EXTEND_EVERY_S:
                     await self._extend()
                 if self._is_claiming:
                     await self._claim()
@@ -63,7 +66,6 @@ class Keeper:
                 log.warning("leases wait for the database", code=error.code)
             except Exception:
                 log.exception("keeping runs failed")
-            tick += 1
             await self._rest()
 
     async def hand_over(self, *, patience_s: float) -> None:
@@ -86,14 +88,14 @@ class Keeper:
         self._wake.clear()
 
     async def _extend(self) -> None:
-        mine = {run_id: live.held.attempt for run_id, live in self.executor.live.items()}
-        if not mine:
-            return
-        async with self.database.reading() as work:
-            kept = await work.leases.extend(list(mine), owner=self.process_id, lease=LEASE)
-        for run_id, attempt in mine.items():
-            if kept.get(run_id) != attempt:
-                self.executor.lose(run_id)
+        mine = dict(self.executor.live)
+        if mine:
+            async with self.database.reading() as work:
+                kept = await work.leases.extend(list(mine), owner=self.process_id, lease=LEASE)
+            for run_id, live in mine.items():
+                if kept.get(run_id) != live.held.attempt and live.outcome is None:
+                    live.lose()
+        self._extended_at = time.monotonic()
 
     async def _claim(self) -> None:
         limit = min(_CLAIM_LIMIT, self.executor.room)

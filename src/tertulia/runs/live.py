@@ -46,6 +46,8 @@ class LiveRun:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the end is stored, or when somebody else has the run."""
     is_lost: bool = False
+    task: asyncio.Task[None] | None = None
+    """What listens to the model."""
     _said: list[Delta] = field(default_factory=list[Delta])
     _waiting_chars: int = 0
 
@@ -53,6 +55,9 @@ class LiveRun:
         """Take what the model says next."""
         if isinstance(delta, Finish):
             self.finish = delta
+            return
+        if not isinstance(delta, ToolCall) and not delta.text:
+            # An event without a length would be lost when the answer is folded into its message.
             return
         if self.received == 0 and self.first_token_ms is None:
             waited_s = self.held.age_s + time.monotonic() - self.started
@@ -103,9 +108,11 @@ class LiveRun:
         )
 
     def lose(self) -> None:
-        """Somebody else has the run: nothing more may be said or stored here."""
+        """Somebody else has the run: nothing more may be said or stored here, its model stops."""
         self.is_lost = True
         self.ended.set()
+        if self.task is not None and self.outcome is None:
+            self.task.cancel()
 
     def _event(self, deltas: list[Delta]) -> RunEvent:
         seq = self.answer.seq + 1

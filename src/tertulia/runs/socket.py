@@ -194,7 +194,11 @@ class _Session:
 
     async def _receive(self) -> _Auth | _Follow | _Unfollow | _Ping | None:
         """Return the next frame; None if it was refused."""
-        text = await self._websocket.receive_text()
+        try:
+            text = await self._websocket.receive_text()
+        except KeyError:
+            await self._refuse(Invalid("Frames are text, not bytes"))
+            return None
         if len(text) > _FRAME_CHARS_MAX:
             await self._refuse(Invalid("The frame is too long"))
             return None

@@ -82,11 +82,17 @@ class LeaseRepository(Repository):
     ) -> tuple[Sequence[HeldRun], Sequence[HeldRun]]:
         """Take over runs whose lease has ended, and start those whose turn it is.
 
+        Args:
+            owner: The process that takes them.
+            lease: For how long.
+            limit: The most runs of both kinds together.
+
         Returns:
             The runs taken over, and the runs started. Both are held by `owner` from now on.
         """
         expired = await self._connection.all(_CLAIM_EXPIRED, owner=owner, lease=lease, limit=limit)
-        started = await self._connection.all(_CLAIM_QUEUED, owner=owner, lease=lease, limit=limit)
+        room = limit - len(expired)
+        started = await self._connection.all(_CLAIM_QUEUED, owner=owner, lease=lease, limit=room)
         return [_held(row) for row in expired], [_held(row) for row in started]
 
     async def extend(

@@ -300,14 +300,7 @@ class MessageRepository(Repository):
     ) -> Sequence[Message]:
         """Return the messages on the way from the root to `tip_id`, both included.
 
-        Args:
-            conversation_id: Of which conversation.
-            tip_id: The message at which the branch ends.
-            user_id: Whose; another user's conversation has no messages.
-            limit: At most so many.
-            skip: Leave out so many first; costs as much as reading them.
-            after_seq: The `seq` of the last message of the page before.
-            newest_first: Begin at the tip.
+        The other arguments are those of `list`.
         """
         query, start = (_BRANCH_BACKWARDS, _AFTER_ALL) if newest_first else (_BRANCH, _BEFORE_ANY)
         edge = start if after_seq is None else after_seq

@@ -96,7 +96,7 @@ _FINISH = statement(
         CAST(:response_tokens AS integer) AS response_tokens,
         CAST(:cached_tokens AS integer) AS cached_tokens,
         CAST(:reasoning_tokens AS integer) AS reasoning_tokens,
-        CAST(:cost_usd AS numeric) AS cost_usd,
+        CAST(:cost_usd AS numeric(18, 9)) AS cost_usd,
         EXISTS (SELECT FROM runs waiting WHERE waiting.conversation_id = ended.conversation_id
             AND waiting.status = 'queued' AND waiting.id <> ended.id) AS another_waits
     FROM ended
