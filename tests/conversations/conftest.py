@@ -39,7 +39,7 @@ class Person:
             headers["Idempotency-Key"] = key
         return await self.client.request(method, path, json=body, headers=headers)
 
-    async def get(self, path: str) -> Any:
+    async def get(self, path: str) -> Any:  # noqa: ANN401  whatever is there
         """Return what is at a path that must be there."""
         return (await self.send("GET", path)).raise_for_status().json()
 
@@ -51,7 +51,7 @@ class Person:
             await self.say(path, content)
         return path
 
-    async def say(self, path: str, content: str, **fields: object) -> Any:
+    async def say(self, path: str, content: str, **fields: object) -> dict[str, Any]:
         """Append a message; return it."""
         body = {"role": "user", "content": content, **fields}
         return (await self.send("POST", f"{path}/messages", body)).raise_for_status().json()

@@ -6,7 +6,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +63,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def people(urls: Sequence[str], count: int) -> AsyncIterator[list[Person]]:
+async def people(urls: Sequence[str], count: int) -> AsyncGenerator[list[Person]]:
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(Person(urls)) for _ in range(count)]
 
@@ -102,7 +102,7 @@ async def test_no_acknowledged_message_is_lost_when_workers_are_killed(
             await asyncio.gather(*work)
         await assert_nothing_is_lost_or_doubled(dsn, load)
     say(f"{len(load.acknowledged)} acknowledged, {kills.count} killed")
-    assert kills.count >= LOAD_S / 2
+    assert kills.count >= LOAD_S / 3
     assert len(load.acknowledged) >= 20 * WRITERS
 
 

@@ -1,7 +1,7 @@
 """What a scripted answer of a language model is made of; pure, `scripted_provider` acts it out."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 DEFAULT_TEXT = (
@@ -91,6 +91,20 @@ def pieces(script: Script) -> list[str]:
         return cut_at_words(text)
     size = max(1, -(-len(text) // script.chunks))
     return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+def rest_of(script: Script, prefix: str) -> Script:
+    """Return the script of what follows when a server is asked to go on from `prefix`.
+
+    Raises:
+        ValueError: The prefix is not how this answer begins.
+    """
+    text = script.text * script.repeat
+    if not text.startswith(prefix):
+        raise ValueError("The prefix is not the beginning of the answer")
+    rest = text[len(prefix) :]
+    chunks = script.chunks and max(1, script.chunks * len(rest) // max(1, len(text)))
+    return replace(script, text=rest, repeat=1, chunks=chunks)
 
 
 def cut_at_words(text: str) -> list[str]:

@@ -27,6 +27,7 @@ from .provider_script import (
     cut_at_words,
     finish_reason,
     pieces,
+    rest_of,
     said,
     whole_completion,
 )
@@ -151,6 +152,9 @@ class ScriptedProvider:
             if failed >= script.fail_times:
                 return Script(text=script.text)
             self._failed[text + model] = failed + 1
+        if body.get("continue_final_message"):
+            # As vLLM does: the last message is the beginning of the answer.
+            return rest_of(script, str(messages[-1]["content"]))
         return script
 
     async def _answer(self, request: web.Request, call: Call, script: Script) -> web.StreamResponse:

@@ -178,6 +178,15 @@ async def test_loading_leaves_the_handlers_of_signals_alone(local: LocalModel) -
         signal.signal(signal.SIGTERM, before)
 
 
+async def test_it_can_be_closed_at_any_moment_and_loaded_again() -> None:
+    path = bundled_model_path()
+    assert path is not None
+    for _ in range(5):
+        local = LocalModel(path, context_tokens=256, parallel=1)
+        local.load()
+        await local.close()
+
+
 async def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"no model")

@@ -110,7 +110,7 @@ class TestAnswers:
     ) -> None:
         provider = OpenAICompatible("openai", scripted.base_url, None, continuation="vllm")
 
-        deltas = await answer(provider, ask(prefix="Once upon a ", text=" time."))
+        deltas = await answer(provider, ask(prefix="Once upon a ", text="Once upon a time."))
 
         await provider.close()
         assert text_in(deltas) == "time."

@@ -23,6 +23,13 @@ SHOWN = 100
 """The newest messages that /history shows."""
 
 
+def command() -> typer.Typer:
+    """Return the command."""
+    alone = typer.Typer(add_completion=False)
+    alone.command()(chat)
+    return alone
+
+
 def chat(
     url: Annotated[str, typer.Option(envvar="TERTULIA_URL", help="Where the server is.")] = (
         "http://127.0.0.1:8000"

@@ -12,9 +12,9 @@ from tertulia.storage import migrations
 from tertulia.storage.revisions import MigrationFailed, move
 
 
-def commands() -> typer.Typer:
+def command() -> typer.Typer:
     """Return the group."""
-    group = typer.Typer(help="Migrate the database.", no_args_is_help=True)
+    group = typer.Typer(add_completion=False, help="Migrate the database.", no_args_is_help=True)
     group.command()(upgrade)
     group.command()(downgrade)
     group.command()(current)

@@ -5,6 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
+import typer
+
 from tertulia.bootstrap import build_models
 from tertulia.cli.database import database, wait_for_database
 from tertulia.cli.errors import CommandFailed
@@ -18,6 +20,13 @@ from tertulia.storage import migrations
 DISK_FREE_BYTES_MIN = 1024**3
 RESERVED_CONNECTIONS = 10
 """That PostgreSQL should have left for others, such as superusers and migrations."""
+
+
+def command() -> typer.Typer:
+    """Return the command."""
+    alone = typer.Typer(add_completion=False)
+    alone.command()(doctor)
+    return alone
 
 
 def doctor(data_dir: DataDir = None) -> None:

@@ -37,6 +37,13 @@ WORKERS_GRACE_S = 10.0
 """The same for workers, which are killed then."""
 
 
+def command() -> typer.Typer:
+    """Return the command."""
+    alone = typer.Typer(add_completion=False)
+    alone.command()(serve)
+    return alone
+
+
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,

@@ -15,7 +15,7 @@ DataDir: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         help="Where the embedded PostgreSQL and the secret key live. "
-        "[default: TERTULIA_DATA_DIR, or ./tertulia-data]",
+        "Default: TERTULIA_DATA_DIR, or ./tertulia-data.",
         file_okay=False,
         show_default=False,
     ),

@@ -24,9 +24,11 @@ Email = Annotated[str, typer.Argument(help="Of the account.")]
 Result = TypeVar("Result")
 
 
-def commands() -> typer.Typer:
+def command() -> typer.Typer:
     """Return the group."""
-    group = typer.Typer(help="Make, list, close and open accounts.", no_args_is_help=True)
+    group = typer.Typer(
+        add_completion=False, help="Make, list, close and open accounts.", no_args_is_help=True
+    )
     group.command()(create)
     group.command("list")(list_users)
     group.command()(deactivate)

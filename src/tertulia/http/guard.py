@@ -5,6 +5,7 @@ every answer its request id and security headers, and writes one log line a requ
 ASGI: an answer streams through it untouched.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from tertulia.domain.errors import TertuliaError
+from tertulia.domain.errors import OutcomeUnknown, TertuliaError, Unavailable
 from tertulia.http.body import (
     ClientLeft,
     check_announced_size,
@@ -35,6 +36,11 @@ from tertulia.http.strict_json import JsonLimits, check_json
 from tertulia.http.target import check_target
 
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_TOOK_TOO_LONG = "This took too long and was given up; try again"
+_MAY_HAVE_HAPPENED = (
+    "This took too long and was given up, and may have been done all the same; "
+    "repeat it with the same Idempotency-Key, or look first"
+)
 _CLIENT_LEFT_STATUS = 499
 # nginx's name, in logs only, for a request whose client did not wait for the answer.
 _WS_POLICY_VIOLATION = 1008
@@ -51,6 +57,9 @@ class GuardLimits:
     body_bytes: int = 1024 * 1024
     body_deadline_s: float = 15.0
     """From the head of the request to the last byte of its body."""
+    answer_s: float = 6.5
+    """From there until an answer begins: what a request waits for (connections, locks, statements)
+    has a limit each, and this is the limit of their sum (promise G-22). A stream may last."""
     target_bytes: int = 16 * 1024
     """Of path and query string together."""
     linger_s: float = 2.0
@@ -116,9 +125,29 @@ class Guard:
             return
         admitted = receive if body is None else replay(body, receive)
         try:
-            await self._app(scope, admitted, answer.send)
+            await self._answer_in_time(scope, admitted, answer)
         except Exception as error:  # noqa: BLE001  whatever escapes is logged and answered here
             await self._fail(error, answer)
+
+    async def _answer_in_time(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        """Serve, but give up what has not begun to answer in time.
+
+        Raises:
+            Unavailable: It was given up; `OutcomeUnknown` if it may have changed something.
+        """
+        deadline = asyncio.timeout(self._limits.answer_s)
+        try:
+            async with deadline:
+                answer.start_limit = deadline
+                await self._app(scope, receive, answer.send)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            if scope["method"] in _BODY_METHODS:
+                raise OutcomeUnknown(_MAY_HAVE_HAPPENED) from None
+            raise Unavailable(_TOOK_TOO_LONG) from None
+        finally:
+            answer.start_limit = None
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
         """Return the body, or None for a method whose body nobody behind the guard reads."""
@@ -193,11 +222,13 @@ class Guard:
 class _Answer:
     """The way back to the client: completes headers and remembers how far the answer is."""
 
-    __slots__ = ("_headers", "_send", "is_closed", "is_finished", "status")
+    __slots__ = ("_headers", "_send", "is_closed", "is_finished", "start_limit", "status")
 
     def __init__(self, send: Send, headers: AnswerHeaders) -> None:
         self._send = send
         self._headers = headers
+        self.start_limit: asyncio.Timeout | None = None
+        """Lifted when the answer begins."""
         self.status: int | None = None
         """None until the answer has begun; 101 for an accepted WebSocket."""
         self.is_finished = False
@@ -218,6 +249,8 @@ class _Answer:
                 return
             case "http.response.start" | "websocket.http.response.start":
                 self.status = message["status"]
+                if self.start_limit is not None and not self.start_limit.expired():
+                    self.start_limit.reschedule(None)
                 headers = self._headers.complete(message.get("headers", ()))
                 message = {**message, "headers": headers}
             case "websocket.accept":

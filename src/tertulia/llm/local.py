@@ -205,13 +205,17 @@ class LocalModel:
         params.fit_params = False
         params.cache_ram_mib = 0
         try:
-            return xllamacpp.Server(params)
+            server = xllamacpp.Server(params)
         except Exception as error:
             raise ProviderFailed(
                 "provider_unavailable",
                 f"The model file {self._model_path.name!r} cannot be loaded",
                 status=503,
             ) from error
+        # The server's main loop starts a moment after its constructor returns. Destroyed in that
+        # moment, it never ends, with Python's lock held. One token shows that it runs.
+        server.handle_completions({"prompt": "a", "n_predict": 1})
+        return server
 
 
 def _usable_cores() -> int:

@@ -7,9 +7,14 @@ from http import HTTPStatus
 
 from pydantic_ai import exceptions
 
+from tertulia.domain.models import ProviderFailed
+
 from . import faults
 from .faults import Fault
 from .patience import parse_retry_after
+
+_TRANSPORTS = frozenset({"aiohttp", "botocore", "httpcore", "httpcore2", "httpx", "httpx2"})
+"""Libraries that an SDK sits on; what they raise in mid-stream is not always translated."""
 
 _WITHOUT_STATUS: tuple[tuple[type[Exception], Callable[[], Fault]], ...] = (
     (exceptions.ModelTimeoutError, lambda: faults.timeout("answer")),
@@ -58,6 +63,14 @@ def _of_rest(error: Exception, *, began: bool) -> Fault:
             return faults.of_status(400, json.dumps({"error": error.message}).encode())
         case exceptions.UnexpectedModelBehavior() | ValueError():
             return faults.invalid_response("something that could not be read")
-        case _:
-            # What is left are errors of the transports (httpx, botocore), whose classes differ.
+        case _ if isinstance(error, OSError) or _library_of(error) in _TRANSPORTS:
             return faults.disconnected()
+        case _:
+            failure = ProviderFailed(
+                "provider_error", f"The provider's library failed ({type(error).__name__})"
+            )
+            return Fault(failure)
+
+
+def _library_of(error: Exception) -> str:
+    return type(error).__module__.partition(".")[0]

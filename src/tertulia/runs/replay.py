@@ -31,10 +31,17 @@ def events_after(replay: Replay, after: int) -> Iterator[RunEvent]:
     """Yield the events numbered above `after`, without `done`."""
     if after < replay.restart_seq:
         yield RunEvent(replay.restart_seq, EventKind.RESTART, {"attempt": replay.restart_attempt})
-    seq, begin, end = replay.restart_seq, 0, 0
-    if replay.marks and replay.marks[-1] != _length(replay.parts):
-        yield from _corrected(replay, after)
+    if not replay.marks:
         return
+    fits = replay.marks[-1] == _length(replay.parts)
+    said = _as_said(replay) if fits else _corrected(replay)
+    for seq, (kind, data) in enumerate(said, replay.restart_seq + 1):
+        if seq > after:
+            yield RunEvent(seq, kind, data)
+
+
+def _as_said(replay: Replay) -> Iterator[tuple[EventKind, dict[str, str]]]:
+    begin, end = 0, 0
     marks = iter(replay.marks)
     for part in replay.parts:
         match part:
@@ -42,30 +49,27 @@ def events_after(replay: Replay, after: int) -> Iterator[RunEvent]:
                 kind = EventKind.TEXT if isinstance(part, TextPart) else EventKind.REASONING
                 base, end_of_part = end, end + len(text)
                 while end < end_of_part:
-                    seq, begin, end = seq + 1, end, next(marks)
-                    if seq > after:
-                        yield RunEvent(seq, kind, {"delta": text[begin - base : end - base]})
+                    begin, end = end, next(marks)
+                    yield kind, {"delta": text[begin - base : end - base]}
             case ToolCallPart(call_id, name, arguments):
-                seq, end = seq + 1, next(marks)
-                if seq > after:
-                    data = {"call_id": call_id, "name": name, "arguments": arguments}
-                    yield RunEvent(seq, EventKind.TOOL_CALL, data)
+                end = next(marks)
+                yield (
+                    EventKind.TOOL_CALL,
+                    {"call_id": call_id, "name": name, "arguments": arguments},
+                )
             case ToolResultPart(call_id, content):
-                seq, end = seq + 1, next(marks)
-                if seq > after:
-                    data = {"call_id": call_id, "content": content}
-                    yield RunEvent(seq, EventKind.TOOL_RESULT, data)
+                end = next(marks)
+                yield EventKind.TOOL_RESULT, {"call_id": call_id, "content": content}
+
+
+def _corrected(replay: Replay) -> Iterator[tuple[EventKind, dict[str, str]]]:
+    text = text_of(replay.parts)
+    begin = 0
+    for mark in (*replay.marks[:-1], len(text)):
+        end = min(mark, len(text))
+        yield EventKind.TEXT, {"delta": text[begin:end]}
+        begin = end
 
 
 def _length(parts: Sequence[Part]) -> int:
     return sum(len(p.text) if isinstance(p, (TextPart, ReasoningPart)) else 1 for p in parts)
-
-
-def _corrected(replay: Replay, after: int) -> Iterator[RunEvent]:
-    text = text_of(replay.parts)
-    begin = 0
-    for seq, mark in enumerate(replay.marks, replay.restart_seq + 1):
-        end = len(text) if seq == last_seq(replay) - 1 else min(mark, len(text))
-        if seq > after:
-            yield RunEvent(seq, EventKind.TEXT, {"delta": text[begin:end]})
-        begin = end

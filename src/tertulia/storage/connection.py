@@ -26,18 +26,22 @@ class Row(asyncpg.Record):
 class Connection:
     """Runs statements, one at a time."""
 
-    __slots__ = ("_driver",)
+    __slots__ = ("_driver", "_timeout_s")
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, *, timeout_s: float | None = None) -> None:
         self._driver = driver
+        # None: the pool's own, which is right for all that does not grow with a user's history.
+        self._timeout_s = timeout_s
 
     async def all(self, query: Statement, **parameters: Any) -> list[Row]:  # noqa: ANN401
         """Return every row."""
-        return await self._driver.fetch(query.sql, *query.arguments(parameters))
+        arguments = query.arguments(parameters)
+        return await self._driver.fetch(query.sql, *arguments, timeout=self._timeout_s)
 
     async def first(self, query: Statement, **parameters: Any) -> Row | None:  # noqa: ANN401
         """Return the first row, or None."""
-        return await self._driver.fetchrow(query.sql, *query.arguments(parameters))
+        arguments = query.arguments(parameters)
+        return await self._driver.fetchrow(query.sql, *arguments, timeout=self._timeout_s)
 
     async def one(self, query: Statement, **parameters: Any) -> Row:  # noqa: ANN401
         """Return the row that is certainly there."""
@@ -47,6 +51,7 @@ class Connection:
 
     async def run(self, query: Statement, **parameters: Any) -> int:  # noqa: ANN401
         """Run it and return the number of rows it changed."""
-        status = await self._driver.execute(query.sql, *query.arguments(parameters))
+        arguments = query.arguments(parameters)
+        status = await self._driver.execute(query.sql, *arguments, timeout=self._timeout_s)
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0

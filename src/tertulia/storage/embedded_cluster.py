@@ -143,6 +143,10 @@ class Cluster:
             raise EmbeddedPostgresFailed(
                 f"{error}\n{said}\n{advice(said)}Its log is {str(log)!r}."
             ) from error
+        except BaseException:
+            # Ctrl-C, most likely; the server knows nothing of it and goes on starting.
+            self._stop_started(alive)
+            raise
         finally:
             os.close(alive)
 
@@ -214,10 +218,16 @@ class Cluster:
                 return postmaster
             if select.select([alive], [], [], _POLL_S)[0]:
                 raise EmbeddedPostgresFailed("PostgreSQL ended while it started:")
-        raise EmbeddedPostgresFailed(
-            f"PostgreSQL is not ready after {timeout_s:.0f} s; after a crash it may need longer, "
-            "and goes on: try again later."
-        )
+        raise EmbeddedPostgresFailed(f"PostgreSQL is not ready after {timeout_s:.0f} s:")
+
+    def _stop_started(self, alive: int) -> None:
+        """Stop the server that holds the other end of `alive`, as soon as it can be told to."""
+        deadline = time.monotonic() + _ORPHANS_END_S
+        while time.monotonic() < deadline:
+            if self.find_postmaster():
+                self.stop()
+            if select.select([alive], [], [], _POLL_S)[0]:
+                return
 
     def _is_ours(self, pid: int) -> bool:
         """Whether `pid` is a live process that stands in this cluster, as its server does."""

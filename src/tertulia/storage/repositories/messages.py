@@ -328,10 +328,7 @@ class MessageRepository(Repository):
             MessageNotFound: The conversation has no such message.
         """
         row = await self._connection.first(
-            _REPLACE_CONTENT,
-            id=id_,
-            conversation_id=conversation.id,
-            content=content,
+            _REPLACE_CONTENT, id=id_, conversation_id=conversation.id, content=content
         )
         if row is None:
             raise MessageNotFound

@@ -1,0 +1,334 @@
+"""Anthropic's protocol, spoken by a server here, through the real SDK."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tertulia.domain.models import (
+    Delta,
+    Finish,
+    ModelRequest,
+    ModelSettings,
+    PromptMessage,
+    ProviderFailed,
+    ReasoningDelta,
+    ToolCall,
+    Usage,
+)
+from tertulia.domain.parts import TextPart, ToolCallPart, ToolResultPart
+from tertulia.llm.others import OtherProvider
+from tertulia.llm.patience import Patience
+
+from .conftest import ask, text_in, until
+
+MODEL = "anthropic:claude-sonnet-5-5"
+QUICK = Patience(
+    connect_s=1.0, first_byte_s=2.0, stall_s=0.5, backoff_base_s=0.01, backoff_cap_s=0.01
+)
+Event = dict[str, Any]
+
+START: Event = {
+    "type": "message_start",
+    "message": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-5-5",
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 9, "output_tokens": 1},
+    },
+}
+STOP: Event = {"type": "message_stop"}
+
+
+def block(index: int, content: Event, *deltas: Event) -> list[Event]:
+    return [
+        {"type": "content_block_start", "index": index, "content_block": content},
+        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+def text_block(index: int, *texts: str) -> list[Event]:
+    deltas = ({"type": "text_delta", "text": text} for text in texts)
+    return block(index, {"type": "text", "text": ""}, *deltas)
+
+
+def end(reason: str = "end_turn") -> list[Event]:
+    delta = {"stop_reason": reason, "stop_sequence": None}
+    return [{"type": "message_delta", "delta": delta, "usage": {"output_tokens": 5}}, STOP]
+
+
+@dataclass
+class Anthropic:
+    """What the next answers do, and what was asked."""
+
+    url: str = ""
+    events: list[Event] = field(default_factory=list[Event])
+    status: int = 200
+    fail_times: int = 1000
+    stall: bool = False
+    cut: bool = False
+    asked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    disconnected: bool = False
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(await request.json())
+        if self.status != 200 and len(self.asked) <= self.fail_times:
+            error = {"type": "error", "error": {"type": "some_error", "message": "scripted"}}
+            return web.json_response(error, status=self.status)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for event in self.events:
+            data = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+            await response.write(data.encode())
+        if self.cut and request.transport is not None:
+            await asyncio.sleep(0.05)
+            request.transport.abort()
+        if self.stall:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.disconnected = True
+                raise
+        return response
+
+
+@pytest.fixture
+async def anthropic() -> AsyncIterator[Anthropic]:
+    server = Anthropic(events=[START, *text_block(0, "Hel", "lo"), *end()])
+    app = web.Application()
+    app.router.add_post("/v1/messages", server.answer)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield server
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def provider(anthropic: Anthropic) -> AsyncIterator[OtherProvider]:
+    options = {"api_key": "sk-ant-secret-key", "base_url": anthropic.url}
+    provider = OtherProvider("anthropic", options, patience=QUICK)
+    yield provider
+    await provider.close()
+
+
+async def answer(provider: OtherProvider, request: ModelRequest | None = None) -> list[Delta]:
+    return [delta async for delta in provider.stream(request or ask(model=MODEL))]
+
+
+async def failure_code(provider: OtherProvider) -> str:
+    with pytest.raises(ProviderFailed) as failed:
+        await answer(provider)
+    assert "secret" not in failed.value.message
+    return failed.value.code
+
+
+async def test_an_answer_is_streamed_and_ends_with_its_usage(provider: OtherProvider) -> None:
+    deltas = await answer(provider)
+
+    assert text_in(deltas) == "Hello"
+    finish = deltas[-1]
+    assert isinstance(finish, Finish)
+    assert (finish.reason, finish.request_id) == ("stop", "msg_1")
+    assert replace(finish.usage, cached_tokens=None) == Usage(9, 5)
+
+
+async def test_thinking_and_tool_calls_are_told_apart(
+    provider: OtherProvider, anthropic: Anthropic
+) -> None:
+    thinking = {"type": "thinking_delta", "thinking": "Let me see."}
+    tool: Event = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+    pieces = [{"type": "input_json_delta", "partial_json": part} for part in ('{"x"', ": 1}")]
+    anthropic.events = [
+        START,
+        *block(0, {"type": "thinking", "thinking": "", "signature": ""}, thinking),
+        *block(1, tool, *pieces),
+        *end("tool_use"),
+    ]
+
+    deltas = await answer(provider)
+
+    assert deltas[0] == ReasoningDelta("Let me see.")
+    assert deltas[1] == ToolCall("toolu_1", "look", '{"x":1}')
+    assert isinstance(deltas[2], Finish)
+    assert deltas[2].reason == "tool_calls"
+
+
+async def test_a_whole_conversation_and_settings_reach_the_provider(
+    provider: OtherProvider, anthropic: Anthropic
+) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    talk = [
+        PromptMessage("system", (TextPart("Be brief."),)),
+        PromptMessage("user", (TextPart("Weather?"),)),
+        PromptMessage("assistant", (TextPart("Hm."), ToolCallPart("c1", "look", '{"at": 1}'))),
+        PromptMessage("tool", (ToolResultPart("c1", "sunny"),)),
+    ]
+    settings = ModelSettings(max_tokens=77, stop=("END",), tools=(tool,))
+
+    await answer(provider, ModelRequest(MODEL, talk, settings))
+
+    asked = anthropic.asked[0]
+    assert asked["model"] == "claude-sonnet-5-5"
+    assert (asked["max_tokens"], asked["stop_sequences"]) == (77, ["END"])
+    assert asked["tools"][0]["name"] == "look"
+    assert "Be brief." in json.dumps(asked["system"])
+    assert [message["role"] for message in asked["messages"]] == ["user", "assistant", "user"]
+    assert asked["messages"][1]["content"][1]["input"] == {"at": 1}
+    assert "sunny" in json.dumps(asked["messages"][2])
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "calls"),
+    [
+        (400, "provider_rejected", 1),
+        (401, "provider_unauthorized", 1),
+        (429, "provider_rate_limited", 3),
+        (500, "provider_error", 3),
+        (529, "provider_overloaded", 3),
+    ],
+)
+async def test_refusals_have_the_same_codes_as_everywhere(
+    provider: OtherProvider, anthropic: Anthropic, status: int, code: str, calls: int
+) -> None:
+    anthropic.status = status
+
+    assert await failure_code(provider) == code
+    assert len(anthropic.asked) == calls
+
+
+async def test_an_answer_that_comes_at_the_second_try_is_whole(
+    provider: OtherProvider, anthropic: Anthropic
+) -> None:
+    anthropic.status, anthropic.fail_times = 500, 1
+
+    assert text_in(await answer(provider)) == "Hello"
+
+
+async def test_a_cut_after_a_token_is_not_tried_again(
+    provider: OtherProvider, anthropic: Anthropic
+) -> None:
+    anthropic.events = [START, *text_block(0, "Hel")]
+    anthropic.cut = True
+
+    assert await failure_code(provider) == "provider_disconnected"
+    assert len(anthropic.asked) == 1
+
+
+async def test_a_stream_that_just_ends_is_incomplete(
+    provider: OtherProvider, anthropic: Anthropic
+) -> None:
+    anthropic.events = [START, *text_block(0, "Hel")]
+
+    assert await failure_code(provider) == "provider_incomplete"
+
+
+async def test_silence_in_mid_answer_is_a_timeout(
+    provider: OtherProvider, anthropic: Anthropic
+) -> None:
+    anthropic.events = [START, *text_block(0, "Hel")]
+    anthropic.stall = True
+
+    assert await failure_code(provider) == "provider_timeout"
+
+
+async def test_an_error_inside_the_stream_has_a_code(
+    provider: OtherProvider, anthropic: Anthropic
+) -> None:
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    anthropic.events = [START, *text_block(0, "Hel"), error]
+
+    assert await failure_code(provider) == "provider_overloaded"
+
+
+async def test_nothing_said_is_an_empty_answer(
+    provider: OtherProvider, anthropic: Anthropic
+) -> None:
+    anthropic.events = [START, *end()]
+
+    assert await failure_code(provider) == "empty_answer"
+
+
+async def test_an_unreachable_provider_is_named() -> None:
+    options = {"api_key": "sk-ant-secret-key", "base_url": "http://127.0.0.1:1"}
+    provider = OtherProvider("anthropic", options, patience=replace(QUICK, retries=0))
+
+    assert await failure_code(provider) == "provider_unreachable"
+    await provider.close()
+
+
+async def test_closing_the_stream_closes_the_connection_within_a_second(
+    provider: OtherProvider, anthropic: Anthropic
+) -> None:
+    anthropic.events = [START, *text_block(0, "Hel")]
+    anthropic.stall = True
+    deltas = provider.stream(ask(model=MODEL))
+    await anext(deltas)
+
+    await deltas.aclose()
+
+    await until(lambda: anthropic.disconnected)
+
+
+async def test_cancelling_closes_the_connection_within_a_second(
+    anthropic: Anthropic,
+) -> None:
+    options = {"api_key": "sk-ant-secret-key", "base_url": anthropic.url}
+    provider = OtherProvider("anthropic", options)
+    anthropic.events = [START, *text_block(0, "Hel")]
+    anthropic.stall = True
+    task = asyncio.ensure_future(answer(provider))
+    await until(lambda: bool(anthropic.asked), within_s=5)
+
+    task.cancel()
+
+    await until(lambda: anthropic.disconnected)
+    await provider.close()
+
+
+async def test_a_provider_that_is_not_installed_says_what_to_install() -> None:
+    provider = OtherProvider("mistral", {"api_key": "some-secret-key"})
+
+    with pytest.raises(ProviderFailed) as failed:
+        await answer(provider, ask(model="mistral:mistral-large"))
+
+    assert failed.value.code == "provider_unavailable"
+    assert "pip install 'tertulia[mistral]'" in failed.value.message
+
+
+async def test_a_provider_without_its_key_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    provider = OtherProvider("anthropic", {})
+
+    assert await failure_code(provider) == "provider_unauthorized"
+
+
+async def test_known_models_are_listed(provider: OtherProvider) -> None:
+    names = [info.name for info in await provider.models()]
+
+    assert any(name.startswith("anthropic:claude") for name in names)
+
+
+def test_pydantic_ai_is_not_imported_before_it_is_needed() -> None:
+    program = "import sys, tertulia.llm.catalog, tertulia.llm.others, tertulia.llm.local\n"
+    program += (
+        "print([n for n in ('pydantic_ai', 'xllamacpp', 'genai_prices') if n in sys.modules])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stdout.strip() == "[]"
