@@ -279,7 +279,6 @@ async def test_a_lock_that_is_never_released_bounds_every_answer(
             async with holder.transaction():
                 await holder.execute(lock.format(id=conversation_id))
                 found = await ask_for(person, conversation_id, 2.0)
-                # Whoever waits for the lock is not alone in the house.
             assert_bounded(found)
             assert 503 in {each.answer.status_code for each in found}
             await assert_good_again(person, conversation_id, time.monotonic())
@@ -319,7 +318,7 @@ async def test_open_streams_hold_no_connection_and_starve_nobody(
             if each.answer.status_code not in (200, 201):
                 assert_says_later(each.answer)
         async with asyncio.timeout(3):
-            while await fetch_number(stage.server.dsn, HELD):
+            while await fetch_number(stage.server.dsn, HELD):  # noqa: ASYNC110  nobody tells us
                 await asyncio.sleep(0.05)
         assert await fetch_number(stage.server.dsn, CONNECTIONS) <= POOL + 1
         assert not [reader for reader in readers if reader.done()]

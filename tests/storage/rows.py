@@ -1,5 +1,6 @@
 """Rows that tests of storage stand on, and what PostgreSQL did for a statement."""
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,6 +13,7 @@ from tertulia.storage.statements import Statement, statement
 
 MODEL = "scripted:parrot"
 
+_SLEEP = statement("SELECT pg_sleep(:seconds)")
 _INSERT_USER = statement(
     """
     INSERT INTO users (id, email, email_key, username, username_key, password_hash)
@@ -34,6 +36,18 @@ async def new_conversation(database: Database, user_id: UUID) -> Conversation:
         return await work.conversations.create(
             new_id(), user_id=user_id, title=None, model_type=MODEL
         )
+
+
+async def works(database: Database, times: int) -> bool:
+    """Whether so many transactions can be open at once."""
+
+    async def use() -> None:
+        async with database.transaction() as work:
+            await work.connection.all(_SLEEP, seconds=0.02)
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(use() for _ in range(times)))
+    return True
 
 
 @dataclass(frozen=True, slots=True)

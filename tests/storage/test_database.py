@@ -3,9 +3,7 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
@@ -15,18 +13,14 @@ from tertulia.domain.errors import (
     Conflict,
     ConversationNotFound,
     DatabaseUnavailable,
-    Invalid,
-    NotFound,
     OutcomeUnknown,
     Overloaded,
-    TertuliaError,
-    TransactionConflict,
 )
 from tertulia.domain.ids import new_id
-from tertulia.storage.database import Database, DatabaseLimits, retried
+from tertulia.storage.database import Database, DatabaseLimits
 from tertulia.storage.statements import statement
 from tertulia.storage.unit_of_work import UnitOfWork
-from tests.storage.rows import MODEL, new_conversation, new_user
+from tests.storage.rows import MODEL, new_conversation, new_user, works
 
 SLEEP = statement("SELECT pg_sleep(:seconds)")
 PID = statement("SELECT pg_backend_pid() AS pid")
@@ -34,56 +28,6 @@ KILL_SLEEPING = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event = 'PgSleep'
 """
-RAISE = statement("INSERT INTO faults (code) VALUES (:code)")
-
-
-SQLSTATES: dict[type[TertuliaError], str] = {
-    TransactionConflict: "40001 40P01",
-    Conflict: "23505",
-    NotFound: "23503",
-    Invalid: "23502 23514 23P01 22021 22P02 22P05 22003 22001 22007 22008",
-    Overloaded: "53300",
-    DatabaseUnavailable: "08000 08003 08006 25006 25P03 42501 42P01 53000 53100 53200 53400 54000 55P03 57000 57014 57P01 57P02 57P03 57P04 58030 XX000 ZZZZZ",
-}
-
-
-@pytest.fixture
-async def admin(dsn: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """A connection beside the pool, to cause faults and look at their traces."""
-    connection = await asyncpg.connect(dsn, server_settings={"application_name": "admin"})
-    yield connection
-    await connection.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """A table whose trigger raises any SQLSTATE that is inserted."""
-
-    database: Database
-
-    async def cause(self, code: str) -> None:
-        async with self.database.transaction() as work:
-            await work.connection.run(RAISE, code=code)
-
-
-@pytest.fixture
-async def faults(database: Database, admin: "asyncpg.Connection[asyncpg.Record]") -> Faults:
-    await admin.execute(
-        """
-        CREATE TABLE faults (code text);
-        CREATE SEQUENCE tries;
-        CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            -- A sequence does not go back with its transaction, so it counts the tries.
-            IF NEW.code LIKE '%*%' THEN
-                IF nextval('tries') > right(NEW.code, 1)::int THEN RETURN NEW; END IF;
-            END IF;
-            RAISE EXCEPTION 'caused for a test' USING ERRCODE = left(NEW.code, 5);
-        END $$;
-        CREATE TRIGGER fault BEFORE INSERT ON faults FOR EACH ROW EXECUTE FUNCTION fault();
-        """
-    )
-    return Faults(database)
 
 
 async def add_conversation(database: Database, user_id: UUID) -> UUID:
@@ -96,18 +40,6 @@ async def exists(database: Database, conversation_id: UUID, user_id: UUID) -> bo
             await work.conversations.get(conversation_id, user_id=user_id)
         except ConversationNotFound:
             return False
-    return True
-
-
-async def works(database: Database, times: int) -> bool:
-    """Whether so many transactions can be open at once."""
-
-    async def use() -> None:
-        async with database.transaction() as work:
-            await work.connection.all(SLEEP, seconds=0.02)
-
-    async with asyncio.timeout(5):
-        await asyncio.gather(*(use() for _ in range(times)))
     return True
 
 
@@ -181,98 +113,13 @@ class TestTransaction:
                     pass
         assert await works(database, 5)
 
-    async def test_can_follow_one_that_failed_in_the_same_task(self, faults: Faults) -> None:
-        with pytest.raises(Conflict):
-            await faults.cause("23505")
-        assert await works(faults.database, 5)
-
-
-class TestSqlStates:
-    async def test_none_leaks_untranslated(self, faults: Faults) -> None:
-        for kind, codes in SQLSTATES.items():
-            for code in codes.split():
-                with pytest.raises(TertuliaError) as caught:
-                    await faults.cause(code)
-                assert type(caught.value) is kind, code
-                assert "caused" not in caught.value.detail
-        assert await works(faults.database, 5)
-
-    @pytest.mark.parametrize("title", ["\x00", "a\x00b", "\ud800", "a\udfffb"])
-    async def test_text_that_cannot_be_stored_is_invalid(
-        self, database: Database, title: str
-    ) -> None:
+    async def test_can_follow_one_that_failed_in_the_same_task(self, database: Database) -> None:
         user_id = await new_user(database)
-        with pytest.raises(Invalid):
+        id_ = await add_conversation(database, user_id)
+        with pytest.raises(Conflict):
             async with database.transaction() as work:
-                await work.conversations.create(
-                    new_id(), user_id=user_id, title=title, model_type=MODEL
-                )
+                await work.conversations.create(id_, user_id=user_id, title=None, model_type=MODEL)
         assert await works(database, 5)
-
-    async def test_a_number_beyond_its_column_is_invalid(self, database: Database) -> None:
-        user_id = await new_user(database)
-        with pytest.raises(Invalid):
-            async with database.reading() as work:
-                await work.conversations.list(user_id=user_id, limit=2**70)
-        assert await works(database, 5)
-
-
-@dataclass(frozen=True, slots=True)
-class Inserting:
-    """A use case that a trigger may refuse."""
-
-    database: Database
-
-    @retried
-    async def insert(self, code: str) -> str:
-        async with self.database.transaction() as work:
-            await work.connection.run(RAISE, code=code)
-        return "stored"
-
-
-class TestRetried:
-    @pytest.mark.parametrize("code", ["40001*1", "40P01*1", "40001*3"])
-    async def test_repeats_what_postgresql_gave_up(self, faults: Faults, code: str) -> None:
-        assert await Inserting(faults.database).insert(code) == "stored"
-
-    async def test_gives_up_after_four_tries(
-        self, faults: Faults, admin: "asyncpg.Connection[asyncpg.Record]"
-    ) -> None:
-        with pytest.raises(TransactionConflict) as caught:
-            await Inserting(faults.database).insert("40001*9")
-        assert caught.value.retry_after_s == 1
-        assert await admin.fetchval("SELECT last_value FROM tries") == 4
-
-    async def test_repeats_nothing_else(
-        self, faults: Faults, admin: "asyncpg.Connection[asyncpg.Record]"
-    ) -> None:
-        with pytest.raises(Conflict):
-            await Inserting(faults.database).insert("23505*9")
-        assert await admin.fetchval("SELECT last_value FROM tries") == 1
-
-    async def test_lets_both_sides_of_a_deadlock_succeed(self, database: Database) -> None:
-        user_id = await new_user(database)
-        ids = [await add_conversation(database, user_id) for _ in range(2)]
-        met = asyncio.Barrier(2)
-
-        @dataclass(frozen=True, slots=True)
-        class Archiving:
-            first_time: list[bool]
-
-            @retried
-            async def archive(self, order: list[UUID]) -> None:
-                async with database.transaction() as work:
-                    await work.conversations.lock(order[0], user_id=user_id)
-                    if self.first_time:
-                        self.first_time.clear()
-                        await met.wait()
-                    for id_ in order:
-                        await work.conversations.update(id_, user_id=user_id, is_archived=True)
-
-        async with asyncio.timeout(15):
-            await asyncio.gather(
-                Archiving([True]).archive(ids), Archiving([True]).archive(ids[::-1])
-            )
 
 
 class TestLostConnection:
@@ -319,7 +166,7 @@ class TestLostConnection:
         assert await works(database, 5)
 
     async def test_during_the_commit_leaves_the_outcome_unknown(
-        self, faults: Faults, admin: "asyncpg.Connection[asyncpg.Record]"
+        self, database: Database, admin: "asyncpg.Connection[asyncpg.Record]"
     ) -> None:
         await admin.execute(
             """
@@ -332,7 +179,7 @@ class TestLostConnection:
         )
 
         async def commit() -> None:
-            async with faults.database.transaction() as work:
+            async with database.transaction() as work:
                 await work.connection.run(statement("INSERT INTO slow VALUES (1)"))
 
         async with asyncio.timeout(10):
@@ -340,7 +187,7 @@ class TestLostConnection:
                 commit(), eventually(admin, KILL_SLEEPING), return_exceptions=True
             )
         assert isinstance(committed, OutcomeUnknown)
-        assert await works(faults.database, 5)
+        assert await works(database, 5)
 
     async def test_before_the_first_is_unavailable(self) -> None:
         with socket.socket() as nobody:

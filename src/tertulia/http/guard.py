@@ -60,6 +60,8 @@ class GuardLimits:
     answer_s: float = 6.5
     """From there until an answer begins: what a request waits for (connections, locks, statements)
     has a limit each, and this is the limit of their sum (promise G-22). A stream may last."""
+    deletion_s: float = 35.0
+    """The same for DELETE, the one thing that takes as long as there is much to delete."""
     target_bytes: int = 16 * 1024
     """Of path and query string together."""
     linger_s: float = 2.0
@@ -135,7 +137,8 @@ class Guard:
         Raises:
             Unavailable: It was given up; `OutcomeUnknown` if it may have changed something.
         """
-        deadline = asyncio.timeout(self._limits.answer_s)
+        deletes = scope["method"] == "DELETE"
+        deadline = asyncio.timeout(self._limits.deletion_s if deletes else self._limits.answer_s)
         try:
             async with deadline:
                 answer.start_limit = deadline

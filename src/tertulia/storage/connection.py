@@ -28,10 +28,18 @@ class Connection:
 
     __slots__ = ("_driver", "_timeout_s")
 
-    def __init__(self, driver: Driver, *, timeout_s: float | None = None) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        # None: the pool's own, which is right for all that does not grow with a user's history.
-        self._timeout_s = timeout_s
+        self._timeout_s: float | None = None  # the pool's own
+
+    async def be_patient(self, statement_s: float) -> None:
+        """Let each later statement of this transaction take so long.
+
+        For the few whose work grows with a user's history: deleting it.
+        """
+        self._timeout_s = statement_s
+        milliseconds = round(statement_s * 1000)
+        await self._driver.execute(f"SET LOCAL statement_timeout = {milliseconds:d}")
 
     async def all(self, query: Statement, **parameters: Any) -> list[Row]:  # noqa: ANN401
         """Return every row."""

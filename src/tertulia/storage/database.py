@@ -116,14 +116,8 @@ class Database:
             self._pool.terminate()
 
     @asynccontextmanager
-    async def transaction(
-        self, *, patience_s: float | None = None
-    ) -> AsyncGenerator[UnitOfWork]:
+    async def transaction(self) -> AsyncGenerator[UnitOfWork]:
         """Commit when the block ends, roll back when it raises. Never nested.
-
-        Args:
-            patience_s: How long one statement may take, for the few whose work grows with a
-                user's history: deleting it. None: `DatabaseLimits.statement_s`.
 
         Raises:
             TransactionConflict: PostgreSQL gave it up for another's sake; see `retried`.
@@ -134,10 +128,7 @@ class Database:
             transaction = driver.transaction()
             await transaction.start()
             try:
-                if patience_s is not None:
-                    milliseconds = round(patience_s * 1000)
-                    await driver.execute(f"SET LOCAL statement_timeout = {milliseconds:d}")
-                yield UnitOfWork(Connection(driver, timeout_s=patience_s))
+                yield UnitOfWork(Connection(driver))
             except BaseException as error:
                 # Asking a connection that did not answer to roll back would only wait again;
                 # cutting it makes PostgreSQL roll back by itself.

@@ -14,6 +14,9 @@ from tertulia.storage.repositories.base import Repository
 from tertulia.storage.statements import Statement, statement
 from tertulia.storage.tables import conversations as t
 
+DELETION_S = 30.0
+"""A million messages take about three seconds."""
+
 _SHOWN = (
     t.c.id,
     t.c.user_id,
@@ -259,11 +262,12 @@ class ConversationRepository(Repository):
         )
 
     async def delete(self, id_: UUID, *, user_id: UUID) -> None:
-        """Delete the conversation and everything under it.
+        """Delete the conversation and everything under it, however much that is.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
         """
+        await self._connection.be_patient(DELETION_S)
         if not await self._connection.run(_DELETE, id=id_, user_id=user_id):
             raise ConversationNotFound
 

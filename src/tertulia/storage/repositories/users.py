@@ -11,6 +11,7 @@ from tertulia.domain.errors import EmailTaken, UsernameTaken, UserNotFound
 from tertulia.domain.users import User, identity_key
 from tertulia.storage.connection import Row
 from tertulia.storage.repositories.base import Repository
+from tertulia.storage.repositories.conversations import DELETION_S
 from tertulia.storage.statements import statement
 
 _SHOWN = "id, email, username, is_active, is_admin, created_at, updated_at"
@@ -177,6 +178,7 @@ class UserRepository(Repository):
 
         Their active runs are to be locked first, by an earlier statement of the same transaction.
         """
+        await self._connection.be_patient(DELETION_S)
         return await self._connection.run(_DELETE, id=id_, password_hash=password_hash) > 0
 
 
