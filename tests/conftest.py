@@ -2,7 +2,10 @@
 
 import asyncio
 import fcntl
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from uuid import uuid1
 
 import asyncpg
@@ -16,21 +19,24 @@ TEMPLATE = "migrated_template"
 
 
 @pytest.fixture(scope="session")
-def postgres(
-    tmp_path_factory: pytest.TempPathFactory, worker_id: str
-) -> Iterator[EmbeddedPostgres]:
+def postgres(testrun_uid: str) -> Iterator[EmbeddedPostgres]:
     """The embedded PostgreSQL, shared by all test processes; the last to leave stops it."""
-    base = tmp_path_factory.getbasetemp()
-    home = (base if worker_id == "master" else base.parent) / "postgres"
+    # Not below pytest's own directory, which every start of pytest closes to other users, and so
+    # to the one that PostgreSQL runs as where the tests run as root.
+    home = Path(tempfile.gettempdir()) / f"tertulia-tests-{testrun_uid}"
     home.mkdir(exist_ok=True)
     # Tests lose nothing when the machine loses power, so they need not wait for the disk.
     unsafe = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-    with EmbeddedPostgres.start(home, lambda _line: None, extra=unsafe) as server:
+    server = EmbeddedPostgres.start(home, lambda _line: None, extra=unsafe)
+    try:
         with (home / "template.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if asyncio.run(_create_if_missing(server.dsn)):
                 migrations.upgrade(database_dsn(server.dsn, TEMPLATE))
         yield server
+    finally:
+        if server.stop():
+            shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Builds everything once, from the settings, and takes it down again."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from tertulia.auth.service import AuthService
 from tertulia.auth.tokens import AccessTokens
 from tertulia.config import Settings
 from tertulia.conversations.service import ConversationService
-from tertulia.domain.errors import Draining
+from tertulia.domain.errors import Draining, Unavailable
 from tertulia.domain.ids import new_id
 from tertulia.jobs.worker import JobWorker
 from tertulia.llm.catalog import ModelCatalog
@@ -36,6 +37,8 @@ from tertulia.telemetry.tasks import TaskSet
 
 OPENAI_URL = "https://api.openai.com/v1"
 _TASKS_END_S = 3.0
+_HAND_OVER_S = 2.0
+"""For storing what is left, on top of the time that answers are given to end."""
 
 log = structlog.get_logger(__name__)
 
@@ -88,12 +91,21 @@ async def running(settings: Settings) -> AsyncGenerator[Services]:
         services, keeper = _build(settings, database, models, passwords, tasks)
         yield services
         services.begin_drain()
-        await keeper.hand_over(patience_s=settings.drain_s)
+        await _hand_over(keeper, settings.drain_s)
     finally:
         await tasks.cancel_all(_TASKS_END_S)
         passwords.close()
         await models.close()
         await database.close()
+
+
+async def _hand_over(keeper: Keeper, patience_s: float) -> None:
+    """Give the runs away; without a database others take them when their leases have ended."""
+    try:
+        async with asyncio.timeout(patience_s + _HAND_OVER_S):
+            await keeper.hand_over(patience_s=patience_s)
+    except (TimeoutError, Unavailable) as error:
+        log.warning("runs not handed over; their leases will end", error=type(error).__name__)
 
 
 def build_models(settings: Settings) -> ModelCatalog:

@@ -10,10 +10,9 @@ from tests.cli.processes import is_alive, wait_until
 from tests.cli.serving import PASSWORD, SECRET_KEY, Home, call, log_in, register, url_of
 
 
-def test_one_command_serves_and_ctrl_c_stops_all_of_it(home: Home) -> None:
+def test_one_command_serves_says_what_to_try_and_ctrl_c_stops_all_of_it(home: Home) -> None:
     with home.serve() as server:
         url = url_of(server)
-        assert call(f"{url}/health").status == 200
         assert call(f"{url}/ready").status == 200
         assert register(url).status == 201
         postgres = home.postgres_pid()
@@ -22,18 +21,13 @@ def test_one_command_serves_and_ctrl_c_stops_all_of_it(home: Home) -> None:
         server.signal(signal.SIGINT)
         assert server.wait() == 0
         assert not is_alive(postgres)
-        assert "Traceback" not in server.said()
-
-
-def test_it_says_where_to_go_and_what_to_try(home: Home) -> None:
-    with home.serve() as server:
-        url = url_of(server)
-        server.wait_for("Stop it")
         said = server.said()
         assert "Creating a PostgreSQL database" in said
         assert f"curl -X POST {url}/auth/register" in said
         assert f"{url}/docs" in said
         assert f"tertulia chat --url {url}" in said
+        assert "Traceback" not in said
+        assert PASSWORD not in said
 
 
 def test_a_second_start_finds_accounts_tokens_and_key(home: Home) -> None:
@@ -171,24 +165,13 @@ def test_a_start_that_fails_is_told_in_words_and_leaves_nothing_behind(home: Hom
     assert home.postgres_pid() is None
 
 
-def test_workers_that_cannot_start_end_the_server(home: Home) -> None:
-    home.settings = {"TERTULIA_DEFAULT_MODEL": "nobody:nothing"}
-    done = home.command("serve", "--port", "0", "--workers", "2")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert home.postgres_pid() is None
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"DATABASE_URL": "postgresql://db/x"}, "SECRET_KEY is required"),
-        ({"DATABASE_URL": "postgresql://db/x", "SECRET_KEY": "short"}, "too short"),
-        ({"DATABASE_URL": "mysql://db/x", "SECRET_KEY": SECRET_KEY}, "postgresql://"),
         ({"TERTULIA_POOL_SIZE": "many"}, "TERTULIA_POOL_SIZE"),
-        ({"TERTULIA_CORS_ORIGINS": "no json"}, "cors_origins"),
     ],
-    ids=["no key", "short key", "another database", "no number", "no JSON"],
+    ids=["no key", "no number"],
 )
 def test_wrong_settings_are_named_without_a_traceback(
     home: Home, settings: dict[str, str], words: str
@@ -197,15 +180,5 @@ def test_wrong_settings_are_named_without_a_traceback(
     done = home.command("serve", "--port", "0")
     assert done.returncode == 2
     assert words in done.stderr
+    assert "many" not in done.stderr
     assert "Traceback" not in done.stderr
-    assert "short" not in done.stderr.replace("too short", "")
-
-
-def test_the_password_that_registers_is_never_logged(home: Home) -> None:
-    with home.serve() as server:
-        url = url_of(server)
-        register(url)
-        log_in(url)
-        server.signal(signal.SIGINT)
-        server.wait()
-        assert PASSWORD not in server.said()

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tertulia.conversations.changes import ConversationChange, IdempotentRequest
+from tertulia.conversations.changes import ConversationChange
 from tertulia.conversations.service import ConversationService
 from tertulia.domain.conversations import Role
 from tertulia.domain.errors import (
@@ -18,6 +18,7 @@ from tertulia.domain.errors import (
     NotFound,
     RunActive,
 )
+from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.storage.database import Database, DatabaseLimits
 from tertulia.storage.notices import Listener, Notice, Notifier
 from tests.conversations.running import AnsweredConversation
@@ -312,7 +313,7 @@ class TestStatements:
                 lambda id_=id_: owner.service.delete(id_, user_id=owner.id),
             ]
             costs.append([await self._count(step, asked) for step in steps])
-        assert costs[0] == costs[1] == [1, 1, 1, 2, 3, 4, 4, 3]
+        assert costs[0] == costs[1] == [1, 1, 1, 2, 3, 4, 4, 4]
 
     async def test_are_two_for_a_list_that_has_nothing_in_it(
         self, counted: tuple[Owner, list[str]]

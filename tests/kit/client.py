@@ -307,7 +307,8 @@ class Client(Person):
         async with contextlib.aclosing(stream.events(stop_after_bytes=stop_after_bytes)) as events:
             async for seen in events:
                 reading.add(seen)
-                self.history.saw(reading.run_id, reading.restart_attempt, reading.text)
+                if reading.after is None:
+                    self.history.saw(reading.run_id, reading.restart_attempt, reading.text)
                 count += 1
                 if count == stop_after_events:
                     return

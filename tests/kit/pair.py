@@ -3,7 +3,8 @@
 import json
 import urllib.request
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Pair:
 
     def calls(self, content: str) -> list[dict[str, Any]]:
         """Return the provider's calls whose last user message is `content`, titles left out."""
-        return [call for call in calls_of(self.provider_url) if _asked(call) == content]
+        return [call for call in calls_of(self.provider_url) if asked(call) == content]
 
 
 @contextmanager
@@ -42,8 +43,19 @@ def pair_of_replicas(server_dsn: str, directory: Path, **settings: str) -> Gener
         env = model_env(provider_url, **settings)
         one = Replica(dsn, directory / "one.log", env=env)
         two = Replica(dsn, directory / "two.log", env=env)
-        with one, two:
+        with start_all(one, two):
             yield Pair(dsn, provider_url, one, two)
+
+
+@contextmanager
+def start_all(*replicas: Replica) -> Generator[None]:
+    """Start replicas at the same time, which takes no longer than one; end them with the block."""
+    with ExitStack() as stack:
+        for replica in replicas:
+            stack.callback(replica.kill)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Replica.start, replicas))
+        yield
 
 
 def calls_of(provider_url: str) -> Sequence[dict[str, Any]]:

@@ -49,14 +49,6 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 1,
     data_dir: DataDir = None,
-    behind_proxy: Annotated[
-        bool,
-        typer.Option(
-            "--behind-proxy",
-            envvar="TERTULIA_BEHIND_PROXY",
-            help="Believe X-Forwarded-For and -Proto; only behind a proxy that sets them.",
-        ),
-    ] = False,
 ) -> None:
     """Serve. Without DATABASE_URL, on a PostgreSQL of its own in the data directory."""
     terminal = Terminal()
@@ -72,7 +64,7 @@ def serve(
             terminal.step("Migrating the database")
             move(dsn, "head", up=True)
             terminal.step("Loading models")
-            task = functools.partial(run, settings, behind_proxy)
+            task = functools.partial(run, settings)
             ready = functools.partial(_welcome, terminal, url, settings)
             if workers == 1:
                 served = task(sockets, ready)
@@ -99,7 +91,6 @@ def serve(
 
 def run(
     settings: Settings,
-    behind_proxy: bool,
     sockets: Sequence[socket.socket],
     ready: Callable[[], None],
 ) -> bool:
@@ -113,7 +104,7 @@ def run(
         sockets,
         Hooks(ready=ready, drain=app.begin_drain),
         drain_s=settings.drain_s + DRAIN_GRACE_S,
-        behind_proxy=behind_proxy,
+        behind_proxy=settings.trust_proxy,
     )
 
 

@@ -33,16 +33,6 @@ class ConversationChange:
 
 
 @dataclass(frozen=True, slots=True)
-class IdempotentRequest:
-    """A request that may be sent twice and must happen once."""
-
-    key: str
-    """The client's name for it."""
-    fingerprint: bytes
-    """Equal for requests that ask for the same."""
-
-
-@dataclass(frozen=True, slots=True)
 class Made(Generic[Thing]):
     """A thing, and whether an earlier request with the same key made it."""
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from tertulia.conversations.changes import IdempotentRequest, Made
+from tertulia.conversations.changes import Made
 from tertulia.conversations.tree import move_head
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.errors import Invalid, RunActive
+from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
 from tertulia.domain.parts import TextPart
 from tertulia.http.paging import Page, decode_cursor, encode_cursor

@@ -38,7 +38,7 @@ class MessagePage:
     """None: all branches."""
 
 
-def _conversation_page(
+async def _conversation_page(
     *,
     limit: Annotated[
         int | None, Query(ge=1, le=LIMIT_MAX, description="Rows of one page: 10, at most 200.")
@@ -66,7 +66,7 @@ def _conversation_page(
     )
 
 
-def _message_page(
+async def _message_page(
     *,
     limit: Limit = MESSAGES_DEFAULT,
     skip: Skip = 0,

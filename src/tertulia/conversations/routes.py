@@ -6,7 +6,6 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response, status
 
 from tertulia.auth.dependencies import CurrentUser
-from tertulia.conversations.changes import IdempotentRequest
 from tertulia.conversations.pages import WantedConversations, WantedMessages
 from tertulia.conversations.schemas import (
     ConversationCreate,
@@ -18,28 +17,17 @@ from tertulia.conversations.schemas import (
     MessageUpdate,
 )
 from tertulia.conversations.service import ConversationService
-from tertulia.http.idempotency import IdempotencyKey, fingerprint
+from tertulia.http.idempotency import REPLAYED, Idempotent
 from tertulia.http.paging import show_page
-
-REPLAYED = "Idempotent-Replayed"
-"""The header, `true`, of an answer about a thing that an earlier request with the key made."""
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
 
 
-def _service(request: Request) -> ConversationService:
+async def _service(request: Request) -> ConversationService:
     return request.app.state.conversations
 
 
-async def _idempotent(request: Request, key: IdempotencyKey) -> IdempotentRequest | None:
-    if key is None:
-        return None
-    body = await request.body()
-    return IdempotentRequest(key, fingerprint(request.method, request.url.path, body))
-
-
 Conversations = Annotated[ConversationService, Depends(_service)]
-Idempotent = Annotated[IdempotentRequest | None, Depends(_idempotent)]
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)
@@ -63,7 +51,7 @@ async def create_conversation(
         idempotent=idempotent,
     )
     if made.is_replay:
-        response.headers[REPLAYED] = "true"
+        response.headers.update(REPLAYED)
     return ConversationResponse.model_validate(made.thing)
 
 
@@ -154,7 +142,7 @@ async def create_message(
         idempotent=idempotent,
     )
     if made.is_replay:
-        response.headers[REPLAYED] = "true"
+        response.headers.update(REPLAYED)
     return MessageResponse.of(made.thing)
 
 

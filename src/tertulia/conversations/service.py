@@ -12,12 +12,12 @@ from uuid import UUID
 from tertulia.conversations.changes import (
     UNSET,
     ConversationChange,
-    IdempotentRequest,
     Made,
 )
 from tertulia.conversations.messages import MessageService
 from tertulia.conversations.tree import lock_idle, move_head
 from tertulia.domain.conversations import Conversation, Role
+from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
 from tertulia.domain.parts import TextPart
 from tertulia.http.paging import Page, decode_cursor, encode_cursor

@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 
 from tertulia.domain.errors import Invalid
+from tertulia.domain.idempotency import IdempotentRequest
 
 _KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,255}")
 _FIELD = "header.Idempotency-Key"
@@ -69,3 +70,17 @@ async def _find_key(
 
 IdempotencyKey = Annotated[str | None, Depends(_find_key)]
 """A route's parameter: the request's checked key, or None."""
+
+
+async def _find_request(request: Request, key: IdempotencyKey) -> IdempotentRequest | None:
+    if key is None:
+        return None
+    target = f"{request.url.path}?{request.url.query}"
+    return IdempotentRequest(key, fingerprint(request.method, target, await request.body()))
+
+
+Idempotent = Annotated[IdempotentRequest | None, Depends(_find_request)]
+"""A route's parameter: the request as one that must happen once, or None."""
+
+REPLAYED = {"Idempotent-Replayed": "true"}
+"""The header of an answer about a thing that an earlier request with the key made."""

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import HTTPConnection
 
 from tertulia.auth.dependencies import CurrentUser
-from tertulia.http.idempotency import IdempotencyKey, fingerprint
+from tertulia.http.idempotency import REPLAYED, Idempotent
 from tertulia.http.paging import (
     Cursor,
     Limit,
@@ -19,7 +19,7 @@ from tertulia.http.paging import (
 )
 from tertulia.http.sse import EventStreamResponse, last_event_id
 from tertulia.runs.schemas import CONTENT_CHARS_MAX, ModelResponse, RunCreate, RunResponse
-from tertulia.runs.service import IdempotentRequest, RunService, Send, Started
+from tertulia.runs.service import RunService, Send, Started
 from tertulia.runs.wire import parse_cursor, to_events
 
 RETRY_MS = 500
@@ -36,15 +36,7 @@ async def _runs(connection: HTTPConnection) -> RunService:
     return connection.app.state.runs
 
 
-async def _idempotent(request: Request, key: IdempotencyKey) -> IdempotentRequest | None:
-    if key is None:
-        return None
-    target = f"{request.url.path}?{request.url.query}"
-    return IdempotentRequest(key, fingerprint(request.method, target, await request.body()))
-
-
 Runs = Annotated[RunService, Depends(_runs)]
-Idempotent = Annotated[IdempotentRequest | None, Depends(_idempotent)]
 
 
 @router.post(
@@ -162,5 +154,5 @@ def _stream(runs: RunService, started: Started, user_id: UUID) -> Response:
 def _headers(started: Started) -> dict[str, str]:
     headers = {"Location": f"/runs/{started.run.id}"}
     if started.is_replay:
-        headers["Idempotent-Replayed"] = "true"
+        headers |= REPLAYED
     return headers

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from tertulia.domain.conversations import Role
 from tertulia.domain.errors import Invalid, RunActive
+from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
 from tertulia.domain.models import ModelInfo, ModelSettings
 from tertulia.domain.parts import TextPart
@@ -41,14 +42,6 @@ class Send:
     model_type: str | None = None
     on_busy: OnBusy = OnBusy.REJECT
     settings: ModelSettings = field(default_factory=ModelSettings)
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotentRequest:
-    """A request that may be sent twice and must happen once."""
-
-    key: str
-    fingerprint: bytes
 
 
 @dataclass(frozen=True, slots=True)

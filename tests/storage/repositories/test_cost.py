@@ -26,8 +26,6 @@ CONVERSATIONS, MESSAGES, FORKS, PAGE = 20_000, 100_000, 6, 51
 SHARE = MESSAGES // (FORKS + 1)
 """Messages of one branch."""
 
-pytestmark = pytest.mark.xdist_group("cost")
-
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -59,7 +57,9 @@ class Large:
 def history(postgres: EmbeddedPostgres) -> Iterator[History]:
     """One database for the tests of this module, which hardly change it."""
     name = f"large_{uuid1().hex}"
-    asyncio.run(_command(postgres.dsn, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}"))
+    asyncio.run(
+        _command(postgres.dsn, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+    )
     yield asyncio.run(_fill(database_dsn(postgres.dsn, name)))
     asyncio.run(_command(postgres.dsn, f"DROP DATABASE {name} WITH (FORCE)"))
 

@@ -10,9 +10,10 @@ from tertulia.storage.connection import Row
 from tertulia.storage.repositories.base import Repository
 from tertulia.storage.statements import statement
 
+# The clock, not now(): a transaction may have waited for locks for most of a lease.
 _HELD = """
     RETURNING id, user_id, conversation_id, message_id, attempt, max_attempts, model_type,
-        settings, CAST(EXTRACT(epoch FROM now() - started_at) AS double precision) AS age_s,
+        settings, CAST(EXTRACT(epoch FROM clock_timestamp() - started_at) AS double precision) AS age_s,
         (SELECT parent_id FROM messages WHERE messages.id = runs.message_id) AS prompt_id
 """
 _CLAIM_EXPIRED = statement(
@@ -22,7 +23,7 @@ _CLAIM_EXPIRED = statement(
         ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
     )
     UPDATE runs SET attempt = attempt + 1, owner = :owner,
-        lease_until = now() + CAST(:lease AS interval)
+        lease_until = clock_timestamp() + CAST(:lease AS interval)
     WHERE id IN (SELECT id FROM expired)
     """
     + _HELD
@@ -36,14 +37,14 @@ _CLAIM_QUEUED = statement(
         ) ORDER BY r.created_at LIMIT :limit FOR UPDATE SKIP LOCKED
     )
     UPDATE runs SET status = 'running', attempt = attempt + 1, owner = :owner,
-        started_at = now(), lease_until = now() + CAST(:lease AS interval)
+        started_at = clock_timestamp(), lease_until = clock_timestamp() + CAST(:lease AS interval)
     WHERE id IN (SELECT id FROM next)
     """
     + _HELD
 )
 _HEARTBEAT = statement(
     """
-    UPDATE runs SET lease_until = now() + CAST(:lease AS interval)
+    UPDATE runs SET lease_until = clock_timestamp() + CAST(:lease AS interval)
     WHERE id = ANY(CAST(:ids AS uuid[])) AND owner = :owner AND status = 'running'
     RETURNING id, attempt
     """

@@ -35,13 +35,14 @@ _REPLAY = statement(
     WHERE r.id = :id AND r.status IN ('completed', 'cancelled', 'failed')
     """
 )
+# The clock, not now(): this transaction may have waited for locks for most of a lease.
 _CREATE = statement(
     """
     INSERT INTO runs (id, user_id, conversation_id, message_id, seq, status, model_type, settings,
         attempt, max_attempts, owner, lease_until, started_at)
     VALUES (:id, :user_id, :conversation_id, :message_id, :seq, :status, :model_type, :settings,
-        :attempt, :max_attempts, :owner, now() + CAST(:lease AS interval),
-        CASE WHEN :status = 'running' THEN now() END)
+        :attempt, :max_attempts, :owner, clock_timestamp() + CAST(:lease AS interval),
+        CASE WHEN :status = 'running' THEN clock_timestamp() END)
     RETURNING *, CAST(NULL AS integer) AS prompt_tokens, CAST(NULL AS integer) AS response_tokens,
         CAST(NULL AS integer) AS cached_tokens, CAST(NULL AS integer) AS reasoning_tokens,
         CAST(NULL AS numeric) AS cost_usd
