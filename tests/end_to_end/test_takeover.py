@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -246,21 +245,20 @@ async def test_a_process_that_slept_through_its_lease_writes_nothing_more(
         await client.history.judge(restarting.dsn)
 
 
-async def test_a_lone_process_that_slept_goes_on_as_if_nothing_was(
-    postgres: EmbeddedPostgres, tmp_path: Path
-) -> None:
-    with pair_of_replicas(postgres.dsn, tmp_path) as pair:
-        pair.two.kill()
-        async with Client([pair.one.url]) as client:
-            run = await start_followed(
-                client, owner=pair.one, survivor=pair.one, text=DEFAULT_TEXT * 3, pace_ms=50
-            )
-            await until(lambda: run.words >= 3, "the first words")
-            pair.one.freeze()
-            await asyncio.sleep(7.5)
-            pair.one.thaw()
-            await run.reads
-            assert (run.run["status"], run.run["attempt"]) == ("completed", 1)
-            assert run.reading.text == DEFAULT_TEXT * 3
-            assert len(pair.calls(run.content)) == 1
-            await client.history.judge(pair.dsn)
+async def test_a_lone_process_that_slept_goes_on_as_if_nothing_was(restarting: Pair) -> None:
+    alone = restarting.one
+    restarting.two.kill()
+    async with Client([alone.url]) as client:
+        run = await start_followed(
+            client, owner=alone, survivor=alone, text=DEFAULT_TEXT * 3, pace_ms=50
+        )
+        await until(lambda: run.words >= 3, "the first words")
+        alone.freeze()
+        await asyncio.sleep(7.5)
+        alone.thaw()
+        await run.reads
+        assert (run.run["status"], run.run["attempt"]) == ("completed", 1)
+        assert run.reading.text == DEFAULT_TEXT * 3
+        assert len(restarting.calls(run.content)) == 1
+        await client.history.judge(restarting.dsn)
+    await asyncio.to_thread(restarting.two.start)

@@ -65,7 +65,8 @@ def calls_of(provider_url: str) -> Sequence[dict[str, Any]]:
         return json.load(answer)
 
 
-def _asked(call: dict[str, Any]) -> str:
+def asked(call: dict[str, Any]) -> str:
+    """Return the user's message that a call answers; nothing if it is about a title."""
     messages = call["messages"]
     if messages and messages[0]["role"] == "system":
         return ""
