@@ -1,5 +1,6 @@
 """Taking ports."""
 
+import asyncio
 import socket
 
 import pytest
@@ -45,3 +46,18 @@ def test_the_url_is_one_that_a_browser_here_can_open(host: str, url: str) -> Non
     sockets = bind("127.0.0.1", 0)
     assert url_of(sockets[0], host) == url.format(sockets[0].getsockname()[1])
     close(sockets)
+
+
+async def test_what_is_accepted_sends_small_packets_at_once() -> None:
+    (bound,) = bind("127.0.0.1", 0)
+    accepted = asyncio.Queue[int]()
+
+    async def look(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        accepted.put_nowait(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(look, sock=bound):
+        _, writer = await asyncio.open_connection(*bound.getsockname())
+        assert await accepted.get()
+        writer.close()
