@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from tertulia import __version__
@@ -65,6 +67,7 @@ class Application:
             socket_router,
         ):
             app.include_router(router)
+        app.add_route("/", _lead_to_the_docs, include_in_schema=False)
         return app
 
     @asynccontextmanager
@@ -77,6 +80,10 @@ class Application:
             app.state.changes = services.changes
             app.state.check_readiness = services.check_readiness
             yield
+
+
+async def _lead_to_the_docs(_request: Request) -> Response:
+    return RedirectResponse("/docs")
 
 
 def create_app(settings: Settings) -> Application:

@@ -18,7 +18,7 @@ def test_neighbours_of_one_kind_become_one_part() -> None:
     assert answer.parts == (
         ReasoningPart("hm"),
         TextPart("one two"),
-        ToolCallPart(**_CALL),
+        ToolCallPart("1", "f", "{}"),
         TextPart("three"),
     )
     assert answer.marks == (2, 5, 9, 10, 15)
