@@ -9,7 +9,8 @@ import pytest
 from tests.kit.chance import say, seeded
 from tests.kit.client import Client, Reading
 from tests.kit.pair import Pair, script
-from tests.kit.stage import fetch
+from tests.kit.stage import fetch_number
+from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("pair")]
 
@@ -67,16 +68,13 @@ async def test_cancel_stops_the_model_and_keeps_the_partial_answer(pair: Pair) -
 
 async def assert_charged_as_received(pair: Pair, content: str, run_id: str) -> None:
     (call,) = pair.calls(content)
-    for _ in range(40):
-        ((charged,),) = await fetch(
-            pair.dsn, "SELECT response_tokens FROM messages WHERE run_id = $1", run_id
-        )
-        if charged is not None:
-            break
-        await asyncio.sleep(0.05)
-    sent: int = call["tokens_sent"]
-    assert (charged or 0) <= sent
-    assert sent - (charged or 0) <= 3, "tokens were received and not noted"
+    query = "SELECT COALESCE(response_tokens, 0) FROM messages WHERE run_id = $1"
+
+    async def is_noted() -> bool:
+        return await fetch_number(pair.dsn, query, run_id) >= call["tokens_sent"] - 3
+
+    await until(is_noted, "what was received to be noted", within_s=3)
+    assert await fetch_number(pair.dsn, query, run_id) <= call["tokens_sent"]
 
 
 async def test_a_waiting_run_is_cancelled_before_it_began(pair: Pair) -> None:

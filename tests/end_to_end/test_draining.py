@@ -151,7 +151,7 @@ async def test_rolling_restarts_fail_no_request_and_lose_no_run(
     tasks = TaskSet()
     with (
         Replica(stage.dsn, tmp_path / "one.log", env=env) as one,
-        Replica(stage.dsn, tmp_path / "two.log", workers=2, env=env) as two,
+        Replica(stage.dsn, tmp_path / "two.log", env=env) as two,
     ):
         traffic = Traffic([one.url, two.url])
         async with AsyncExitStack() as stack:
@@ -214,7 +214,8 @@ async def test_a_server_that_stops_without_its_database_still_exits(
     gone = f"gone_{new_id().hex}"
     await fetch(postgres.dsn, f"CREATE DATABASE {gone} TEMPLATE migrated_template")
     dsn = postgres.dsn.replace("/tertulia?", f"/{gone}?")
-    with Replica(dsn, tmp_path / "one.log", env=model_env(stage.provider_url)) as one:
+    env = model_env(stage.provider_url, TERTULIA_DRAIN_S="2")
+    with Replica(dsn, tmp_path / "one.log", env=env) as one:
         async with Person([one.url]) as person:
             conversation_id = await person.new_conversation()
             await person.start_run(conversation_id, 'script: {"pace_ms": 50}')

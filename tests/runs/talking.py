@@ -3,9 +3,11 @@
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx2
+
+Json: TypeAlias = dict[str, Any]
 
 _PASSWORD = "correct horse battery"
 
@@ -28,14 +30,14 @@ class Talker:
         made = await self.send("POST", "/conversations", {"title": "A talk"})
         return f"/conversations/{made.raise_for_status().json()['id']}"
 
-    async def start(self, conversation: str, content: str | None, **fields: object) -> Any:
+    async def start(self, conversation: str, content: str | None, **fields: object) -> Json:
         """Start a run, which must be accepted; return it."""
         body = {"content": content, **fields} if content is not None else fields
         answer = await self.send("POST", f"{conversation}/runs", body)
         assert answer.status_code == 202, answer.text
         return answer.json()
 
-    async def ended(self, run: Any) -> Any:
+    async def ended(self, run: Json) -> Json:
         """Wait for the run to end and return it."""
         async with asyncio.timeout(10):
             while True:
@@ -44,11 +46,11 @@ class Talker:
                     return found
                 await asyncio.sleep(0.02)
 
-    async def ask(self, conversation: str, content: str | None, **fields: object) -> Any:
+    async def ask(self, conversation: str, content: str | None, **fields: object) -> Json:
         """Start a run and wait for its end."""
         return await self.ended(await self.start(conversation, content, **fields))
 
-    async def message(self, conversation: str, message_id: str) -> Any:
+    async def message(self, conversation: str, message_id: str) -> Json:
         found = await self.send("GET", f"{conversation}/messages/{message_id}")
         return found.raise_for_status().json()
 

@@ -8,7 +8,6 @@ from tertulia.domain.ids import new_id
 from tertulia.domain.runs import EventKind, Run, RunEvent, RunStatus
 from tertulia.storage.database import Database
 from tertulia.storage.statements import statement
-from tertulia.telemetry.tasks import TaskSet
 from tests.kit.pair import script
 from tests.kit.provider_script import DEFAULT_TEXT
 from tests.kit.scripted_provider import ScriptedProvider
@@ -25,14 +24,6 @@ async def room(database: Database) -> AsyncIterator[Room]:
         yield room
 
 
-async def keep(room: Room) -> None:
-    """Let the keeper do its round until the test has seen enough."""
-    tasks = TaskSet()
-    round_ = tasks.spawn(room.keeper.run(), name="keeper")
-    await until(lambda: bool(room.executor.live), "something to execute", within_s=5)
-    round_.cancel()
-
-
 async def orphan(room: Room, said: list[RunEvent], *, max_attempts: int = 3) -> Run:
     """Store a run of a process that died having said something."""
     dead = new_id()
@@ -46,7 +37,7 @@ async def orphan(room: Room, said: list[RunEvent], *, max_attempts: int = 3) -> 
 
 async def test_a_run_that_said_nothing_is_taken_over_without_a_word(room: Room) -> None:
     run = await orphan(room, [])
-    await keep(room)
+    await room.keeper.look_round()
     ended = await room.ended(run)
     assert (ended.status, ended.attempt) == (RunStatus.COMPLETED, 2)
     assert await room.text(run) == DEFAULT_TEXT
@@ -60,7 +51,7 @@ async def test_an_answer_that_cannot_be_continued_starts_again_and_says_so(room:
     run = await orphan(room, texts("A ter", "tul"))
     with room.feeds.followed(run.id) as feed:
         feed.push(texts("A ter"), None)
-        await keep(room)
+        await room.keeper.look_round()
         assert feed.since(1) is None, "a follower here would miss what others stored"
     await room.ended(run)
     assert await room.text(run) == DEFAULT_TEXT
@@ -72,7 +63,7 @@ async def test_an_answer_that_cannot_be_continued_starts_again_and_says_so(room:
 
 async def test_a_run_out_of_attempts_fails_with_what_it_has(room: Room) -> None:
     run = await orphan(room, texts("A ter", "tul"), max_attempts=1)
-    await keep(room)
+    await room.keeper.look_round()
     ended = await room.ended(run)
     assert ended.error is not None
     assert (ended.status, ended.error.code) == (RunStatus.FAILED, "attempts_exhausted")
@@ -82,7 +73,7 @@ async def test_a_run_out_of_attempts_fails_with_what_it_has(room: Room) -> None:
 
 async def test_a_waiting_run_is_started(room: Room) -> None:
     run = await store_run(room.database, owner=None, model=MODEL)
-    await keep(room)
+    await room.keeper.look_round()
     ended = await room.ended(run)
     assert (ended.status, ended.attempt) == (RunStatus.COMPLETED, 1)
 
@@ -90,14 +81,14 @@ async def test_a_waiting_run_is_started(room: Room) -> None:
 async def test_a_process_that_slept_through_a_lease_keeps_its_runs(room: Room) -> None:
     content = script("slept", pace_ms=20)
     run = await store_run(room.database, owner=None, model=MODEL, content=content)
-    await keep(room)
+    await room.keeper.look_round()
     await until(lambda: bool(room.provider.calls), "the model to be asked")
     for _ in range(3):
         # Whatever the keeper does first when it wakes, it must not take its own run over.
         async with room.database.reading() as work:
             await work.connection.run(_EXPIRE, id=run.id)
         room.keeper._extended_at = -100.0  # pyright: ignore[reportPrivateUsage]  the sleep
-        await keep(room)
+        await room.keeper.look_round()
     ended = await room.ended(run)
     assert (ended.status, ended.attempt) == (RunStatus.COMPLETED, 1)
     assert len(room.provider.calls) == 1
@@ -106,7 +97,7 @@ async def test_a_process_that_slept_through_a_lease_keeps_its_runs(room: Room) -
 async def test_taking_over_from_oneself_ends_the_former_attempt(room: Room) -> None:
     content = script("self", pace_ms=20)
     run = await store_run(room.database, owner=None, model=MODEL, content=content)
-    await keep(room)
+    await room.keeper.look_round()
     former = room.executor.live[run.id]
     await until(lambda: former.answer.seq > 0, "the first words")
     async with room.database.reading() as work:
@@ -124,7 +115,7 @@ async def test_taking_over_from_oneself_ends_the_former_attempt(room: Room) -> N
 async def test_a_run_that_was_taken_away_stops_its_model(room: Room) -> None:
     content = script("taken", endless=True, pace_ms=10)
     run = await store_run(room.database, owner=None, model=MODEL, content=content)
-    await keep(room)
+    await room.keeper.look_round()
     await until(lambda: bool(room.provider.calls), "the model to be asked")
     async with room.database.reading() as work:
         await work.connection.run(_EXPIRE, id=run.id)
@@ -157,7 +148,7 @@ async def test_a_run_that_takes_too_long_fails_with_what_it_has(database: Databa
     ):
         content = script("slow", text="one two", stall_after=1)
         run = await store_run(database, owner=None, model=MODEL, content=content)
-        await keep(room)
+        await room.keeper.look_round()
         ended = await room.ended(run)
         assert ended.error is not None
         assert (ended.status, ended.error.code) == (RunStatus.FAILED, "deadline_exceeded")
@@ -167,7 +158,7 @@ async def test_a_run_that_takes_too_long_fails_with_what_it_has(database: Databa
 
 async def test_a_model_that_is_gone_fails_its_runs(room: Room) -> None:
     run = await store_run(room.database, owner=None, model="nobody:knows")
-    await keep(room)
+    await room.keeper.look_round()
     ended = await room.ended(run)
     assert ended.error is not None
     assert ended.error.code == "model_not_found"
@@ -176,7 +167,7 @@ async def test_a_model_that_is_gone_fails_its_runs(room: Room) -> None:
 async def test_handing_over_lets_others_go_on_at_once(room: Room) -> None:
     content = script("handed", pace_ms=50)
     run = await store_run(room.database, owner=None, model=MODEL, content=content)
-    await keep(room)
+    await room.keeper.look_round()
     await until(lambda: bool(room.provider.calls), "the model to be asked")
     await room.keeper.hand_over(patience_s=0.2)
     assert not room.executor.live

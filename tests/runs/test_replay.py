@@ -5,7 +5,6 @@ from typing import Any, TypeAlias
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tertulia.domain.parts import TextPart
 from tertulia.domain.runs import EventKind, RunEvent
 from tertulia.runs import replay
 from tertulia.runs.answer import Answer
@@ -56,21 +55,6 @@ def test_the_events_after_every_cursor_are_the_original_ones(events: list[RunEve
     for after in range(len(events) + 2):
         expected = [event for event in visible(events) if event.seq > after]
         assert list(replay.events_after(stored, after)) == expected
-
-
-@given(_EVENTS, st.text(max_size=40))
-def test_a_corrected_answer_keeps_its_numbers_and_gives_the_new_text(
-    events: list[RunEvent], correction: str
-) -> None:
-    before = folded(events)
-    after = Replay(
-        (TextPart(correction),), before.restart_seq, before.restart_attempt, before.marks
-    )
-    told = list(replay.events_after(after, 0))
-    assert [event.seq for event in told] == [event.seq for event in visible(events)]
-    if before.marks:
-        text = "".join(e.data["delta"] for e in told if e.kind is EventKind.TEXT)
-        assert text == correction
 
 
 @given(_EVENTS)

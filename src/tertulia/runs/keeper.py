@@ -56,17 +56,25 @@ class Keeper:
         """Keep until cancelled."""
         while True:
             try:
-                # First extend, then claim: a run whose lease ended because this process slept, or
-                # could not reach the database, is still its own unless another has claimed it.
-                if time.monotonic() >= self._extended_at + _EXTEND_EVERY_S:
-                    await self._extend()
-                if self._is_claiming:
-                    await self._claim()
+                await self.look_round()
             except TertuliaError as error:
                 log.warning("leases wait for the database", code=error.code)
             except Exception:
                 log.exception("keeping runs failed")
             await self._rest()
+
+    async def look_round(self) -> None:
+        """Extend what this process holds, and claim what nobody holds.
+
+        Raises:
+            TertuliaError: The database is away.
+        """
+        # First extend, then claim: a run whose lease ended because this process slept, or could
+        # not reach the database, is still its own unless another has claimed it.
+        if time.monotonic() >= self._extended_at + _EXTEND_EVERY_S:
+            await self._extend()
+        if self._is_claiming:
+            await self._claim()
 
     async def hand_over(self, *, patience_s: float) -> None:
         """Give every run of this process to the others."""
