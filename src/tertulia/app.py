@@ -30,7 +30,11 @@ class Application:
         self._settings = settings
         self._services: Services | None = None
         self.fastapi = self._routes()
-        self._guarded = Guard(self.fastapi, limits=GuardLimits(body_bytes=settings.max_body_bytes))
+        self._guarded = Guard(
+            self.fastapi,
+            limits=GuardLimits(body_bytes=settings.max_body_bytes),
+            writing_reads=("/text/generate/stream",),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the lifespan."""

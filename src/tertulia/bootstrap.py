@@ -1,7 +1,7 @@
 """Builds everything once, from the settings, and takes it down again."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,6 +37,9 @@ from tertulia.telemetry.tasks import TaskSet
 
 OPENAI_URL = "https://api.openai.com/v1"
 _TASKS_END_S = 3.0
+_ENGINE_CONNECTIONS = 3
+"""The event writer, the keeper of leases and the notifier; each uses one at a time."""
+_RESTART_S = 1.0
 _HAND_OVER_S = 2.0
 """For storing what is left, on top of the time that answers are given to end."""
 
@@ -85,10 +88,19 @@ async def running(settings: Settings) -> AsyncGenerator[Services]:
     models = build_models(settings)
     dsn = settings.database_url.get_secret_value()
     database = await Database.open(dsn, DatabaseLimits(pool_size=settings.pool_size))
+    # Answers are written and leases extended over connections that no request can take.
+    engine = await Database.open(dsn, DatabaseLimits(pool_size=_ENGINE_CONNECTIONS))
     tasks, passwords = TaskSet(), Passwords()
     try:
         await _check_durability(database, settings)
-        services, keeper = _build(settings, database, models, passwords, tasks)
+        services, keeper = _build(
+            settings,
+            database=database,
+            engine=engine,
+            models=models,
+            passwords=passwords,
+            tasks=tasks,
+        )
         yield services
         services.begin_drain()
         await _hand_over(keeper, settings.drain_s)
@@ -96,6 +108,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services]:
         await tasks.cancel_all(_TASKS_END_S)
         passwords.close()
         await models.close()
+        await engine.close()
         await database.close()
 
 
@@ -148,15 +161,17 @@ def build_models(settings: Settings) -> ModelCatalog:
 
 def _build(
     settings: Settings,
+    *,
     database: Database,
+    engine: Database,
     models: ModelCatalog,
     passwords: Passwords,
     tasks: TaskSet,
 ) -> tuple[Services, Keeper]:
     assert settings.secret_key is not None, "see `running`"
     process_id = new_id()
-    notifier, feeds, changes = Notifier(database), Feeds(), Changes()
-    writer = EventWriter(database, feeds, notifier, process_id)
+    notifier, feeds, changes = Notifier(engine), Feeds(), Changes()
+    writer = EventWriter(engine, feeds, notifier, process_id)
     executor = Executor(
         database=database,
         models=models,
@@ -167,19 +182,20 @@ def _build(
         max_runs=settings.max_runs,
     )
     follower = Follower(database, feeds, executor.executes)
-    keeper = Keeper(database, executor, notifier, process_id)
+    keeper = Keeper(engine, executor, notifier, process_id)
     titles = TitleWriter(database, models, notifier)
     receive = _receiver(feeds, executor, keeper, changes)
-    listener = Listener(database.dsn, receive, missed=_looker(feeds, keeper))
+    listener = Listener(database.dsn, receive, missed=_looker(feeds, keeper, changes))
+    jobs = JobWorker(database, {"title": titles.write})
     for name, loop in (
-        ("notifier", notifier.run()),
-        ("listener", listener.run()),
-        ("event writer", writer.run()),
-        ("feeds", follower.watch()),
-        ("keeper", keeper.run()),
-        ("jobs", JobWorker(database, {"title": titles.write}).run()),
+        ("notifier", notifier.run),
+        ("listener", listener.run),
+        ("event writer", writer.run),
+        ("feeds", follower.watch),
+        ("keeper", keeper.run),
+        ("jobs", jobs.run),
     ):
-        tasks.spawn(loop, name=name)
+        tasks.spawn(_for_ever(name, loop), name=name)
     services = Services(
         auth=AuthService(
             database,
@@ -199,6 +215,16 @@ def _build(
         feeds=feeds,
     )
     return services, keeper
+
+
+async def _for_ever(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+    """Run what the process cannot do without, and begin again should a fault of ours end it."""
+    while True:
+        try:
+            await loop()
+        except Exception:
+            log.exception("begun again", loop=name)
+        await asyncio.sleep(_RESTART_S)
 
 
 def _receiver(
@@ -224,8 +250,9 @@ def _receiver(
     return receive
 
 
-def _looker(feeds: Feeds, keeper: Keeper) -> Callable[[], None]:
+def _looker(feeds: Feeds, keeper: Keeper, changes: Changes) -> Callable[[], None]:
     def look() -> None:
+        changes.miss()
         feeds.look_at_all()
         keeper.wake()
 

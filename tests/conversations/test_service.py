@@ -155,7 +155,7 @@ class TestCorrectedAnswer:
             answered.id, answered.run.message_id, user_id=answered.user_id, content="so it is"
         )
         async with database.reading() as work:
-            replay = await work.runs.find_replay(answered.run.id)
+            replay = await work.runs.find_replay(answered.run.id, user_id=answered.run.user_id)
         assert replay is not None
         # The events were text and done, 1 and 2; a cursor on either is behind the restart.
         assert (replay.restart_seq, replay.restart_attempt) == (3, 1)

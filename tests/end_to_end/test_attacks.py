@@ -26,11 +26,11 @@ from .attacks import FOREIGN, LITERAL, Attack, all_attacks
 pytestmark = pytest.mark.xdist_group("attacks")
 
 PASSWORD = "correct horse battery"
-TABLES = ("users", "sessions", "api_keys", "conversations", "messages", "runs", "idempotency_keys")
+# Not `api_keys`: using one is written down there.
+TABLES = ("users", "sessions", "conversations", "messages", "runs", "idempotency_keys")
 STORED = " UNION ALL ".join(
     f"SELECT '{table}' AS name, count(*), max(xmin::text::bigint) AS changed FROM {table}"  # noqa: S608  the names above
     for table in TABLES
-    if table != "api_keys"
 )
 
 
@@ -227,13 +227,12 @@ def bent(stage: Stage) -> str:
 
 
 HOUR_AGO = int(datetime.now(UTC).timestamp()) - 3600
-OTHER_KEY = "an0ther-k3y-of-Somebody-Else-1234567890"
 TOKENS: dict[str, Callable[[Stage], str]] = {
     "nothing": lambda _: "",
     "garbage": lambda _: "garbage",
     "two dots": lambda _: "..",
     "no signature asked for": unsigned,
-    "another key": lambda stage: signed(stage, OTHER_KEY),
+    "another key": lambda stage: signed(stage, SECRET_KEY[::-1]),
     "another algorithm": with_sha_512,
     "a changed body": bent,
     "expired": lambda stage: signed(stage, exp=HOUR_AGO),

@@ -111,6 +111,7 @@ def mortals(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
         yield pair
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.xdist_group("deaths")
 async def test_no_reader_has_seen_a_byte_that_the_store_lacks(mortals: Pair) -> None:
     chance = seeded()

@@ -82,7 +82,7 @@ def provider(tmp_path: Path) -> Iterator[str]:
         yield base_url
 
 
-@pytest.mark.xdist_group("crash points")
+@pytest.mark.xdist_group("crash points 0")
 @pytest.mark.parametrize(("place", "calls"), [("title.suggested", 2), ("title.stored", 1)])
 async def test_a_death_while_a_title_is_written_leaves_exactly_one(
     dsn: str, provider: str, tmp_path: Path, place: str, calls: int

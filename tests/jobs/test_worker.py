@@ -76,7 +76,7 @@ async def test_two_workers_do_not_claim_the_same_job(database: Database) -> None
 
     async def claim() -> list[UUID]:
         async with database.reading() as work:
-            jobs = await work.jobs.claim(lease=timedelta(seconds=60), limit=15)
+            jobs = await work.jobs.claim(["note"], lease=timedelta(seconds=60), limit=15)
         return [job.id for job in jobs]
 
     claims = await asyncio.gather(*(claim() for _ in range(4)))
@@ -87,15 +87,15 @@ async def test_two_workers_do_not_claim_the_same_job(database: Database) -> None
 async def test_a_job_of_a_dead_worker_is_due_again(database: Database) -> None:
     id_ = await leave(database)
     async with database.reading() as work:
-        assert len(await work.jobs.claim(lease=timedelta(seconds=0), limit=1)) == 1
-        again = await work.jobs.claim(lease=timedelta(seconds=60), limit=1)
+        assert len(await work.jobs.claim(["note"], lease=timedelta(seconds=0), limit=1)) == 1
+        again = await work.jobs.claim(["note"], lease=timedelta(seconds=60), limit=1)
     assert [(job.id, job.attempts) for job in again] == [(id_, 2)]
 
 
 async def test_a_worker_that_lost_its_claim_cannot_end_the_job(database: Database) -> None:
     await leave(database)
     async with database.reading() as work:
-        (late,) = await work.jobs.claim(lease=timedelta(seconds=0), limit=1)
-        await work.jobs.claim(lease=timedelta(seconds=60), limit=1)
+        (late,) = await work.jobs.claim(["note"], lease=timedelta(seconds=0), limit=1)
+        await work.jobs.claim(["note"], lease=timedelta(seconds=60), limit=1)
         await work.jobs.done(late)
     assert await left(database) == 1

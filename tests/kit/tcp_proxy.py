@@ -36,6 +36,8 @@ class _Link:
     cut_after: int | None = None
     is_mute: bool = False
     """Whatever comes is swallowed: as when a cable is pulled."""
+    is_half_closed: bool = False
+    """The client was told that nothing more will come."""
     tasks: list["asyncio.Task[None]"] = field(default_factory=list["asyncio.Task[None]"])
 
 
@@ -130,7 +132,8 @@ class TcpProxy:
 
     async def _half_close(self) -> None:
         for link in self._links:
-            if link.client.can_write_eof():
+            if not link.is_half_closed and link.client.can_write_eof():
+                link.is_half_closed = True
                 link.client.write_eof()
 
     async def _end_all(self, ending: Ending) -> None:
@@ -192,11 +195,11 @@ class TcpProxy:
                 await self._flows.wait()
                 if link.is_mute:
                     continue
-                if is_answer and self._is_cut(link, data):
+                if is_answer and (link.is_half_closed or self._is_cut(link, data)):
                     continue
                 writer.write(data)
                 await writer.drain()
-            if writer.can_write_eof():
+            if not (is_answer and link.is_half_closed) and writer.can_write_eof():
                 writer.write_eof()
 
     def _is_cut(self, link: _Link, data: bytes) -> bool:

@@ -31,6 +31,10 @@ class World:
         self.feed.push(texts(*("x" * news), after=self.told), None)
         self.told = self.stored
 
+    def move(self) -> None:
+        """Whoever executed the run died before it told of what it had stored."""
+        self.told = self.stored
+
     def refresh(self) -> None:
         """Read on from what the feed knows, as a process that only follows does."""
         if self.feed.latest is not None:
@@ -57,8 +61,9 @@ class World:
 
 _STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("store"), st.integers(1, 400)),
+        st.tuples(st.just("store"), st.integers(1, 4) | st.integers(250, 400)),
         st.tuples(st.just("tell"), st.just(0)),
+        st.tuples(st.just("move"), st.just(0)),
         st.tuples(st.just("refresh"), st.just(0)),
         st.tuples(st.just("repeat"), st.just(0)),
         st.tuples(st.just("forget"), st.just(0)),
@@ -79,6 +84,8 @@ def test_followers_see_every_event_once_and_in_order(steps: list[tuple[str, int]
                 world.store(number)
             case "tell":
                 world.tell()
+            case "move":
+                world.move()
             case "refresh":
                 world.refresh()
             case "repeat":

@@ -137,6 +137,7 @@ async def test_a_reader_far_behind_the_tail_catches_up(here: Here) -> None:
 async def test_followers_here_see_the_restart_of_a_run_that_came_here(here: Here) -> None:
     run = await here.new_run()
     reading = here.read(run)
+    await asyncio.sleep(0.1)
     await here.say(run, texts("one"))
     await asyncio.sleep(0.1)
     # What the dying process stored last, it told nobody.

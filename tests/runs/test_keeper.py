@@ -42,7 +42,7 @@ async def test_a_run_that_said_nothing_is_taken_over_without_a_word(room: Room) 
     assert (ended.status, ended.attempt) == (RunStatus.COMPLETED, 2)
     assert await room.text(run) == DEFAULT_TEXT
     async with room.database.reading() as work:
-        replay = await work.runs.find_replay(run.id)
+        replay = await work.runs.find_replay(run.id, user_id=run.user_id)
     assert replay is not None
     assert replay.restart_attempt is None
 
@@ -56,7 +56,7 @@ async def test_an_answer_that_cannot_be_continued_starts_again_and_says_so(room:
     await room.ended(run)
     assert await room.text(run) == DEFAULT_TEXT
     async with room.database.reading() as work:
-        replay = await work.runs.find_replay(run.id)
+        replay = await work.runs.find_replay(run.id, user_id=run.user_id)
     assert replay is not None
     assert (replay.restart_seq, replay.restart_attempt) == (3, 2)
 
@@ -173,7 +173,7 @@ async def test_handing_over_lets_others_go_on_at_once(room: Room) -> None:
     assert not room.executor.live
     async with room.database.transaction() as work:
         (taken,), _ = await work.leases.claim(owner=new_id(), lease=-EXPIRED, limit=1)
-        said = await work.run_events.list(run.id, after=0, limit=500)
+        said = await work.run_events.list(run.id, user_id=run.user_id, after=0, limit=500)
     assert (taken.id, taken.attempt, taken.max_attempts) == (run.id, 2, 4)
     assert {event.kind for event in said} <= {EventKind.TEXT}
     assert DEFAULT_TEXT.startswith("".join(event.data["delta"] for event in said))

@@ -51,7 +51,7 @@ def say(writer: EventWriter, live: LiveRun, text: str) -> None:
 
 async def stored(database: Database, run: Run) -> list[RunEvent]:
     async with database.reading() as work:
-        return list(await work.run_events.list(run.id, after=0, limit=10_000))
+        return list(await work.run_events.list(run.id, user_id=run.user_id, after=0, limit=10_000))
 
 
 async def settle(writer: EventWriter) -> None:
@@ -87,7 +87,7 @@ async def test_the_end_folds_everything_into_the_message(
     await asyncio.wait_for(live.ended.wait(), 2)
     assert await stored(database, run) == []
     async with database.reading() as work:
-        replay = await work.runs.find_replay(run.id)
+        replay = await work.runs.find_replay(run.id, user_id=run.user_id)
         ended = await work.runs.get(run.id, user_id=run.user_id)
     assert replay is not None
     assert (replay.parts, replay.marks) == ((TextPart("one two"),), (3, 7))

@@ -102,7 +102,7 @@ class MessageService:
                     )
                     return Made(found, is_replay=True)
             locked = await work.conversations.lock(conversation_id, user_id=user_id)
-            if await work.runs.lock_active(conversation_id):
+            if await work.runs.count_active(conversation_id, limit=1):
                 raise RunActive
             parent = (
                 work.messages.head(locked)

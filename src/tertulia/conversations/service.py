@@ -194,16 +194,24 @@ class ConversationService:
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
         """
-        stopped = await self._delete(conversation_id, user_id=user_id)
-        self.notifier.stopped(stopped)
+        # First what writes there is stopped, and that is over soon: a deletion may take long, and
+        # would hold the runs' rows meanwhile.
+        self.notifier.stopped(await self._stop(conversation_id, user_id=user_id))
+        self.notifier.stopped(await self._delete(conversation_id, user_id=user_id))
         self.notifier.changed(
             "conversation.deleted", user_id=user_id, conversation_id=conversation_id
         )
 
     @retried
-    async def _delete(self, conversation_id: UUID, *, user_id: UUID) -> Sequence[UUID]:
+    async def _stop(self, conversation_id: UUID, *, user_id: UUID) -> Sequence[UUID]:
         async with self.database.transaction() as work:
             await work.conversations.lock(conversation_id, user_id=user_id)
-            active = await work.runs.lock_active(conversation_id)
+            return await work.runs.stop_in_conversation(conversation_id)
+
+    @retried
+    async def _delete(self, conversation_id: UUID, *, user_id: UUID) -> Sequence[UUID]:
+        async with self.database.deletion() as work:
+            await work.conversations.lock(conversation_id, user_id=user_id)
+            stopped = await work.runs.stop_in_conversation(conversation_id)
             await work.conversations.delete(conversation_id, user_id=user_id)
-        return [run.id for run in active]
+        return stopped

@@ -17,7 +17,7 @@ async def lock_idle(
         RunActive: It is being answered, or an answer waits for its turn.
     """
     locked = await work.conversations.lock(conversation_id, user_id=user_id)
-    if await work.runs.lock_active(conversation_id):
+    if await work.runs.count_active(conversation_id, limit=1):
         raise RunActive
     return locked
 

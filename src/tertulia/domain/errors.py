@@ -21,6 +21,7 @@ An error knows what happened; a surface (HTTP, OpenAI's envelope, the terminal) 
     |   - UserNotFound, ApiKeyNotFound, SessionNotFound
     + Conflict ............... the state of things forbids it now            (HTTP 409)
     |   - RunActive
+    |   - QueueFull
     |   - IdempotencyKeyInFlight
     |   - TooManyApiKeys
     + Unavailable ............ try again later                               (HTTP 503)
@@ -215,6 +216,13 @@ class RunActive(Conflict):
         "This conversation is being answered; wait, cancel the run, "
         'or send with "on_busy": "queue" or "interrupt"'
     )
+
+
+class QueueFull(Conflict):
+    """As many runs wait for their turn in the conversation as may."""
+
+    code = "queue_full"
+    default_detail = "Too many messages wait to be answered in this conversation already"
 
 
 class IdempotencyKeyInFlight(Conflict):

@@ -76,6 +76,7 @@ class Guard:
         app: What stands behind it.
         limits: Sizes and times.
         raw_prefixes: Paths under which a body need not be JSON; size and time hold there too.
+        writing_reads: Paths of GET requests that store something all the same.
         docs_paths: Pages that load scripts and styles, and get a policy that lets them.
     """
 
@@ -85,12 +86,14 @@ class Guard:
         *,
         limits: GuardLimits | None = None,
         raw_prefixes: Sequence[str] = (),
+        writing_reads: Sequence[str] = (),
         docs_paths: Sequence[str] = ("/docs", "/docs/oauth2-redirect", "/redoc"),
     ) -> None:
         self._app = app
         self._limits = limits or GuardLimits()
         self._raw_prefixes = tuple(raw_prefixes)
         self._docs_paths = frozenset(docs_paths)
+        self._writing_reads = frozenset(writing_reads)
         self._log: FilteringBoundLogger = structlog.get_logger("tertulia.http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,7 +149,7 @@ class Guard:
         except TimeoutError:
             if not deadline.expired():
                 raise
-            if scope["method"] in _BODY_METHODS:
+            if scope["method"] in _BODY_METHODS or scope["path"] in self._writing_reads:
                 raise OutcomeUnknown(_MAY_HAVE_HAPPENED) from None
             raise Unavailable(_TOOK_TOO_LONG) from None
         finally:

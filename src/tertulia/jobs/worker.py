@@ -6,13 +6,14 @@ fails, it is tried again later and later, and given up after `_MAX_ATTEMPTS`.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
 import structlog
 
-from tertulia.domain.errors import TertuliaError
+from tertulia.domain.errors import TertuliaError, Unavailable
 from tertulia.storage.database import Database
 from tertulia.storage.repositories.jobs import Job
 
@@ -58,31 +59,35 @@ class JobWorker:
 
     async def _work(self) -> int:
         async with self.database.reading() as work:
-            jobs = await work.jobs.claim(lease=_LEASE, limit=_AT_ONCE)
-        await asyncio.gather(*(self._do(job) for job in jobs))
+            jobs = await work.jobs.claim(list(self.handlers), lease=_LEASE, limit=_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for job in jobs:
+                group.create_task(self._do(job))
         return len(jobs)
 
     async def _do(self, job: Job) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 await self.handlers[job.kind](job)
+            async with self.database.reading() as work:
+                await work.jobs.done(job)
         except Exception as error:  # noqa: BLE001  whatever it is, the job is tried again
             await self._failed(job, error)
-            return
-        async with self.database.reading() as work:
-            await work.jobs.done(job)
 
     async def _failed(self, job: Job, error: Exception) -> None:
         cause = type(error).__name__
         log.warning("job failed", kind=job.kind, attempts=job.attempts, error=cause)
-        async with self.database.reading() as work:
-            if job.attempts >= _MAX_ATTEMPTS:
-                await work.jobs.done(job)
-            else:
-                delay = timedelta(seconds=2.0**job.attempts)
-                await work.jobs.retry(job, delay=delay, error=cause)
+        # If the database is away as well, the job is due again when its lease ends.
+        with suppress(Unavailable):
+            async with self.database.reading() as work:
+                if job.attempts >= _MAX_ATTEMPTS:
+                    await work.jobs.done(job)
+                else:
+                    delay = timedelta(seconds=2.0**job.attempts)
+                    await work.jobs.retry(job, delay=delay, error=cause)
 
     async def _clean(self) -> None:
         async with self.database.reading() as work:
-            await work.idempotency.sweep(limit=_SWEEP_LIMIT)
+            while await work.idempotency.sweep(limit=_SWEEP_LIMIT) == _SWEEP_LIMIT:
+                pass
             await work.sessions.sweep(limit=_SWEEP_LIMIT)

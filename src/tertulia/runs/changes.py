@@ -29,6 +29,11 @@ class Listening:
         except asyncio.QueueFull:
             self.missed = True
 
+    def miss(self) -> None:
+        """Note that a change may have been missed."""
+        self.missed = False
+        self.put({"type": "missed"})
+
     async def next(self) -> dict[str, Any]:
         """Wait for the next change; `{"type": "missed"}` after a gap."""
         if self.missed and self._queue.empty():
@@ -57,6 +62,12 @@ class Changes:
             listeners.discard(listening)
             if not listeners:
                 del self._listening[user_id]
+
+    def miss(self) -> None:
+        """Notices may have been missed: everybody is to look for themselves."""
+        for listeners in self._listening.values():
+            for listening in listeners:
+                listening.miss()
 
     def publish(self, notice: Notice) -> None:
         """Tell the listeners of the user whom a `changed` notice names."""

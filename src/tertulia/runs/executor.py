@@ -54,7 +54,8 @@ class Executor:
 
     def executes(self, run_id: UUID) -> bool:
         """Whether the run is executed here, so that its events are published here."""
-        return run_id in self._live
+        live = self._live.get(run_id)
+        return live is not None and not live.is_lost
 
     def begin(self, held: HeldRun, answer: Answer | None = None) -> None:
         """Execute a run that this process holds, from what is stored of its answer."""

@@ -104,19 +104,24 @@ class Follower:
         known = feed.since(seq)
         if known is not None:
             reached = known[-1].seq if known else seq
-            is_all = feed.ended is not None and reached >= feed.ended.seq - 1
-            return known, feed.ended if is_all else None
+            if feed.ended is None or known or reached >= feed.ended.seq - 1:
+                is_all = feed.ended is not None and reached >= feed.ended.seq - 1
+                return known, feed.ended if is_all else None
         async with self.database.reading() as work:
-            events = await work.run_events.list(feed.run_id, after=seq, limit=_PAGE_EVENTS)
+            events = await work.run_events.list(
+                feed.run_id, user_id=user_id, after=seq, limit=_PAGE_EVENTS
+            )
             if events:
                 if len(events) < _PAGE_EVENTS:
                     feed.saw(events[-1].seq)
                 return events, None
+            # In this order: while the run goes on afterwards, its events were still there before.
+            latest = await work.run_events.latest(feed.run_id)
             run = await work.runs.get(feed.run_id, user_id=user_id)
             if not run.status.is_terminal:
-                feed.saw(await work.run_events.latest(feed.run_id))
+                feed.saw(latest)
                 return [], None
-            stored = await work.runs.find_replay(feed.run_id)
+            stored = await work.runs.find_replay(feed.run_id, user_id=user_id)
         if stored is None:
             raise RunNotFound
         rest = list(replay.events_after(stored, seq))

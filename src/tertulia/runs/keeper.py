@@ -28,10 +28,12 @@ from tertulia.telemetry.crash_points import crash_point
 
 LEASE = timedelta(seconds=6)
 _TICK_S = 1.0
-_EXTEND_EVERY_S = 1.9
+_EXTEND_EVERY_S = 1.5
 """Every second tick; of a lease's six seconds two attempts may fail."""
+_LONG_AWAY_S = 3.0
+"""Half a lease. If this process could not reach the database for so long, then perhaps no other
+could, and their leases have ended as ours has while they live: they get to extend them first."""
 _CLAIM_LIMIT = 50
-_ALL_EVENTS = 2**31 - 1
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +48,9 @@ class Keeper:
     process_id: UUID
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _extended_at: float = -math.inf
+    _seen_at: float = field(default_factory=time.monotonic)
+    """When the database last answered."""
+    _claims_from: float = -math.inf
     _is_claiming: bool = True
 
     def wake(self) -> None:
@@ -73,7 +78,7 @@ class Keeper:
         # not reach the database, is still its own unless another has claimed it.
         if time.monotonic() >= self._extended_at + _EXTEND_EVERY_S:
             await self._extend()
-        if self._is_claiming:
+        if self._is_claiming and time.monotonic() >= self._claims_from:
             await self._claim()
 
     async def hand_over(self, *, patience_s: float) -> None:
@@ -85,6 +90,7 @@ class Keeper:
             async with self.database.reading() as work:
                 await work.leases.release(held, owner=self.process_id)
             self.notifier.claimable()
+            await self.notifier.flush()
 
     async def _rest(self) -> None:
         try:
@@ -98,12 +104,17 @@ class Keeper:
     async def _extend(self) -> None:
         mine = dict(self.executor.live)
         if mine:
-            async with self.database.reading() as work:
+            async with self.executor.writer.turn, self.database.reading() as work:
                 kept = await work.leases.extend(list(mine), owner=self.process_id, lease=LEASE)
             for run_id, live in mine.items():
                 if kept.get(run_id) != live.held.attempt and live.outcome is None:
                     live.lose()
-        self._extended_at = time.monotonic()
+        else:
+            await self.database.check()
+        now = time.monotonic()
+        if now - self._seen_at > _LONG_AWAY_S:
+            self._claims_from = now + _LONG_AWAY_S
+        self._extended_at = self._seen_at = now
 
     async def _claim(self) -> None:
         limit = min(_CLAIM_LIMIT, self.executor.room)
@@ -124,7 +135,7 @@ class Keeper:
         self._tell(started)
 
     async def _answer_so_far(self, work: UnitOfWork, held: HeldRun) -> Answer:
-        answer = Answer.of(await work.run_events.list(held.id, after=0, limit=_ALL_EVENTS))
+        answer = Answer.of(await work.run_events.all(held.id))
         exhausted = held.attempt > held.max_attempts
         if exhausted or answer.is_empty or self._can_continue(held, answer):
             return answer

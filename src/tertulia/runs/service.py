@@ -5,14 +5,14 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from tertulia.domain.conversations import Role
-from tertulia.domain.errors import Invalid, RunActive
+from tertulia.domain.errors import Invalid, QueueFull, RunActive
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
 from tertulia.domain.models import ModelInfo, ModelSettings
 from tertulia.domain.parts import TextPart
 from tertulia.domain.runs import OnBusy, Run, RunStatus
 from tertulia.llm.catalog import ModelCatalog
-from tertulia.runs.answer import Answer
+from tertulia.runs.ending import end_as_stored
 from tertulia.runs.executor import Executor
 from tertulia.runs.follower import Followed, Follower
 from tertulia.runs.keeper import LEASE
@@ -22,13 +22,15 @@ from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.conversations import LockedConversation
 from tertulia.storage.repositories.leases import HeldRun
 from tertulia.storage.repositories.messages import Place
-from tertulia.storage.repositories.runs import LockedRun, Outcome
+from tertulia.storage.repositories.runs import Outcome
 from tertulia.storage.unit_of_work import UnitOfWork
 from tertulia.telemetry.crash_points import crash_point
 
 _CANCELLED_STATUS = 499
 """As web servers log it: the client closed the request. Stored as `status_code`."""
-_ALL_EVENTS = 2**31 - 1
+_CANCELLED = Outcome(status=RunStatus.CANCELLED, status_code=_CANCELLED_STATUS)
+_QUEUE_MAX = 100
+"""Runs that may wait for their turn in one conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class RunService:
             MessageNotFound: The conversation has no message `send.parent_id`.
             ModelNotFound: `send.model_type` is not on offer.
             RunActive: The conversation is being answered, and `send.on_busy` is `reject`.
+            QueueFull: Too many runs wait for their turn there already.
             Invalid: There is nothing to answer.
             IdempotencyKeyReused: The key came with another request before.
         """
@@ -181,12 +184,12 @@ class RunService:
             locked = await work.runs.lock(run_id, user_id=user_id)
             if locked.status.is_terminal:
                 return await work.runs.get(run_id, user_id=user_id)
-            another_waits = await self._cancel(work, locked)
+            finished = await end_as_stored(work, locked, _CANCELLED)
             run = await work.runs.get(run_id, user_id=user_id)
             crash_point("cancel.before_commit")
         crash_point("cancel.committed")
         self._tell_stopped([run_id])
-        if another_waits:
+        if finished.another_waits:
             self.notifier.claimable()
         self.notifier.changed(
             "run.ended",
@@ -205,38 +208,21 @@ class RunService:
         self, work: UnitOfWork, conversation: LockedConversation, on_busy: OnBusy
     ) -> tuple[bool, Sequence[UUID]]:
         """Return whether the new run has to wait, and which runs were stopped for it."""
-        active = await work.runs.lock_active(conversation.id)
+        active = await work.runs.count_active(conversation.id, limit=_QUEUE_MAX + 1)
         if not active:
             return False, ()
         match on_busy:
             case OnBusy.REJECT:
                 raise RunActive(retry_after_s=1)
             case OnBusy.QUEUE:
+                if active > _QUEUE_MAX:
+                    raise QueueFull(retry_after_s=1)
                 return True, ()
             case OnBusy.INTERRUPT:
-                for locked in active:
-                    await self._cancel(work, locked)
-                return False, [locked.id for locked in active]
-
-    async def _cancel(self, work: UnitOfWork, locked: LockedRun) -> bool:
-        """End a locked run with what is stored of it; return whether another waits for its turn."""
-        answer = Answer.of(await work.run_events.list(locked.id, after=0, limit=_ALL_EVENTS))
-        finished = await work.runs.finish(
-            locked.id,
-            attempt=locked.attempt,
-            outcome=Outcome(
-                status=RunStatus.CANCELLED,
-                status_code=_CANCELLED_STATUS,
-                parts=answer.parts,
-                restart_seq=answer.restart_seq,
-                restart_attempt=answer.restart_attempt,
-                marks=answer.marks,
-            ),
-            title_job_id=new_id(),
-        )
-        assert finished is not None, "a locked run that is active can be ended"
-        await work.run_events.delete([locked.id])
-        return finished.another_waits
+                locked = await work.runs.lock_active(conversation.id)
+                for each in locked:
+                    await end_as_stored(work, each, _CANCELLED)
+                return False, [each.id for each in locked]
 
     async def _prompt(
         self, work: UnitOfWork, conversation: LockedConversation, send: Send

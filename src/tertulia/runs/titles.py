@@ -4,12 +4,13 @@ A durable job (kind `title`) that the end of the first answer leaves behind: exa
 first seed.
 """
 
+import asyncio
 import re
 from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import UUID
 
-from tertulia.domain.errors import ConversationNotFound, MessageNotFound
+from tertulia.domain.errors import ConversationNotFound, MessageNotFound, ModelNotFound
 from tertulia.domain.models import (
     ModelRequest,
     ModelSettings,
@@ -31,7 +32,10 @@ _INSTRUCTION = (
 _PROMPT_CHARS = 2_000
 _ANSWER_TOKENS = 24
 _TITLE_CHARS = 80
+_SUGGESTION_S = 40.0
 _LAST_TRY = 3
+_NO_WORDS = "…"
+"""The title of a conversation that begins without a single word."""
 
 _SPACES = re.compile(r"\s+")
 _DECORATION = "\"'`*#_“”‘’«»「」『』《》 .。:："  # noqa: RUF001  quotation marks of many languages
@@ -71,7 +75,7 @@ class TitleWriter:
         crash_point("title.suggested")
         async with self.database.reading() as work:
             written = await work.conversations.set_title_if_untitled(
-                conversation_id, title or tidy(asked)
+                conversation_id, title or tidy(asked) or _NO_WORDS, user_id=user_id
             )
         crash_point("title.stored")
         if written:
@@ -89,9 +93,12 @@ class TitleWriter:
             ModelSettings(temperature=0.2, max_tokens=_ANSWER_TOKENS),
         )
         try:
-            async with aclosing(self.models.stream(request)) as deltas:
+            async with (
+                asyncio.timeout(_SUGGESTION_S),
+                aclosing(self.models.stream(request)) as deltas,
+            ):
                 words = [delta.text async for delta in deltas if isinstance(delta, TextDelta)]
-        except ProviderFailed:
+        except (ProviderFailed, TimeoutError, ModelNotFound):
             if attempt < _LAST_TRY:
                 raise
             # The model cannot; the user's own words are a title too.

@@ -13,9 +13,10 @@ from uuid import UUID
 
 import structlog
 
-from tertulia.domain.errors import Unavailable
+from tertulia.domain.errors import TertuliaError, Unavailable
 from tertulia.domain.ids import new_id
-from tertulia.domain.runs import RunEvent
+from tertulia.domain.runs import RunError, RunEvent, RunStatus
+from tertulia.runs.ending import end_as_stored
 from tertulia.runs.feeds import Feeds
 from tertulia.runs.live import LiveRun, RunEnded
 from tertulia.storage.database import Database
@@ -28,6 +29,11 @@ from tertulia.telemetry.crash_points import crash_point
 _INTERVAL_S = 0.02
 """Between the beginnings of two commits: at most fifty a second, however many streams."""
 _RETRY_S = 0.25
+_NOT_STORABLE = Outcome(
+    status=RunStatus.FAILED,
+    status_code=502,
+    error=RunError("answer_not_storable", "What the model said cannot be stored"),
+)
 _ROOM_CHARS = 262_144
 """So much of one answer may wait to be stored before its model is read no further."""
 
@@ -52,6 +58,12 @@ class EventWriter:
     feeds: Feeds
     notifier: Notifier
     process_id: UUID
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whatever statement of this process locks many of its runs: they would deadlock."""
+    _postponed: dict[LiveRun, Sequence[RunEvent]] = field(
+        default_factory=dict[LiveRun, Sequence[RunEvent]]
+    )
+    """Events that are numbered and wait for a run that somebody had locked."""
     _dirty: set[LiveRun] = field(default_factory=set[LiveRun])
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _stored: asyncio.Event = field(default_factory=asyncio.Event)
@@ -83,8 +95,11 @@ class EventWriter:
     async def _write_batch(self) -> None:
         self._wake.clear()
         dirty, self._dirty = self._dirty, set()
+        postponed, self._postponed = self._postponed, {}
         batch = [
-            _Share(live, live.take_events(), live.outcome) for live in dirty if not live.is_lost
+            _Share(live, [*postponed.get(live, ()), *live.take_events()], live.outcome)
+            for live in dirty
+            if not live.is_lost
         ]
         self._is_writing = True
         try:
@@ -98,7 +113,8 @@ class EventWriter:
         """Store the batch however long the database is away: nobody has seen any of it."""
         while batch:
             try:
-                held = await self._store(batch)
+                async with self.turn:
+                    stored, undecided = await self._store(batch)
             except Unavailable as error:
                 log.warning("events wait for the database", runs=len(batch), code=error.code)
                 await asyncio.sleep(_RETRY_S)
@@ -106,7 +122,7 @@ class EventWriter:
                 # One run says what cannot be stored. Alone it fails alone.
                 if len(batch) == 1:
                     log.exception("a run cannot be stored", run_id=str(batch[0].live.held.id))
-                    self._show(batch[0], is_held=False)
+                    await self._fail(batch[0])
                     return
                 for share in batch:
                     await self._store_and_show([share])
@@ -114,31 +130,47 @@ class EventWriter:
             else:
                 crash_point("write.committed")
                 for share in batch:
-                    self._show(share, is_held=share.live.held.id in held)
-                self.notifier.stored(share.live.held.id for share in batch)
+                    self._show(share, stored, undecided)
+                self.notifier.stored(stored)
                 crash_point("write.shown")
                 return
 
-    async def _store(self, batch: Sequence[_Share]) -> set[UUID]:
-        speaking = [
-            RunEvents(share.live.held.id, share.live.held.attempt, share.events)
+    async def _store(self, batch: Sequence[_Share]) -> tuple[set[UUID], set[UUID]]:
+        """Store a batch.
+
+        Returns:
+            The runs for which that was done, and those which somebody has locked just now.
+        """
+        told = [
+            RunEvents(
+                share.live.held.id,
+                share.live.held.attempt,
+                # The last events of a run go into its message, without having been rows.
+                () if share.outcome else share.events,
+            )
             for share in batch
-            if share.outcome is None
         ]
         ending = [share for share in batch if share.outcome is not None]
         crash_point("write.before_commit")
-        if not ending:
-            async with self.database.reading() as work:
-                return await work.run_events.write(speaking, owner=self.process_id)
-        async with self.database.transaction() as work:
-            held = await work.run_events.write(speaking, owner=self.process_id)
+        # A statement alone is a transaction of its own, two round trips shorter.
+        opened = self.database.transaction() if ending else self.database.reading()
+        async with opened as work:
+            stored = await work.run_events.write(told, owner=self.process_id)
             for share in ending:
-                if await self._finish(work, share):
-                    held.add(share.live.held.id)
-            await work.run_events.delete([share.live.held.id for share in ending])
-            return held
+                if share.live.held.id in stored:
+                    await self._finish(work, share)
+            if ending:
+                await work.run_events.delete([share.live.held.id for share in ending])
+        if len(stored) == len(batch):
+            return stored, set()
+        missing = {share.live.held.id: share.live.held.attempt for share in batch}
+        async with self.database.reading() as work:
+            held = await work.leases.still_held(
+                list(missing.keys() - stored), owner=self.process_id
+            )
+        return stored, {id_ for id_, attempt in held.items() if missing[id_] == attempt}
 
-    async def _finish(self, work: UnitOfWork, share: _Share) -> bool:
+    async def _finish(self, work: UnitOfWork, share: _Share) -> None:
         held, answer, outcome = share.live.held, share.live.answer, share.outcome
         assert outcome is not None, "only what has ended is finished"
         share.finished = await work.runs.finish(
@@ -153,11 +185,28 @@ class EventWriter:
             ),
             title_job_id=new_id(),
         )
-        return share.finished is not None
 
-    def _show(self, share: _Share, *, is_held: bool) -> None:
+    async def _fail(self, share: _Share) -> None:
+        """End a run whose answer cannot be stored with what is stored of it."""
+        held = share.live.held
+        try:
+            async with self.turn, self.database.transaction() as work:
+                locked = await work.runs.lock(held.id, user_id=held.user_id)
+                if locked.status is RunStatus.RUNNING and locked.attempt == held.attempt:
+                    await end_as_stored(work, locked, _NOT_STORABLE)
+        except TertuliaError as error:
+            log.warning("run left to whoever takes it over", run_id=str(held.id), code=error.code)
+        share.live.lose()
+        self.feeds.forget(held.id)
+        self.notifier.stored([held.id])
+
+    def _show(self, share: _Share, stored: set[UUID], undecided: set[UUID]) -> None:
         live = share.live
-        if not is_held:
+        if live.held.id in undecided:
+            self._postponed[live] = share.events
+            self.heard(live)
+            return
+        if live.held.id not in stored:
             live.lose()
             self.feeds.look(live.held.id)
             return

@@ -46,6 +46,8 @@ class DatabaseLimits:
     """
 
     pool_size: int = 10
+    deletions: int = 2
+    """At once; each may hold its connection for many seconds."""
     connect_s: float = 2.0
     acquire_s: float = 2.0
     statement_s: float = 4.5
@@ -64,6 +66,7 @@ class Database:
     def __init__(self, pool: "asyncpg.Pool[Row]", dsn: str, limits: DatabaseLimits) -> None:
         self._pool = pool
         self._limits = limits
+        self._deletions = asyncio.Semaphore(limits.deletions)
         self.dsn = dsn
 
     @classmethod
@@ -147,6 +150,12 @@ class Database:
                 if breaks_connection(error):
                     raise OutcomeUnknown from error
                 raise
+
+    @asynccontextmanager
+    async def deletion(self) -> AsyncGenerator[UnitOfWork]:
+        """A transaction that may take long; few at once, so that the others find a connection."""
+        async with self._deletions, self.transaction() as work:
+            yield work
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[UnitOfWork]:

@@ -99,19 +99,25 @@ class Notifier:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            payloads, self._waiting = self._waiting, []
-            try:
-                async with self.database.reading() as work:
-                    await work.connection.all(_NOTIFY, channel=CHANNEL, payloads=payloads)
-            except Exception as error:  # noqa: BLE001  whatever it is, notices are only hints
-                log.debug("notices lost", count=len(payloads), error=type(error).__name__)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send what waits. Never fails; what cannot be sent is lost."""
+        payloads, self._waiting = self._waiting, []
+        if not payloads:
+            return
+        try:
+            async with self.database.reading() as work:
+                await work.connection.all(_NOTIFY, channel=CHANNEL, payloads=payloads)
+        except Exception as error:  # noqa: BLE001  whatever it is, notices are only hints
+            log.debug("notices lost", count=len(payloads), error=type(error).__name__)
 
 
 @dataclass(slots=True)
 class Listener:
     """Receives notices on a connection of its own, and connects again whenever it breaks."""
 
-    dsn: str
+    dsn: str = field(repr=False)
     receive: Callable[[Notice], None]
     """Called in the event loop; must not block."""
     missed: Callable[[], None]
@@ -124,7 +130,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:  # noqa: BLE001  whatever it is, connect again
                 log.debug("listening stopped", error=type(error).__name__)
             await asyncio.sleep(self.reconnect_s)
 

@@ -58,7 +58,7 @@ async def test_what_the_end_returns_is_what_is_stored(database: Database) -> Non
     ended, _ = await finish(database, outcome)
     async with database.reading() as work:
         stored = await work.runs.get(ended.run.id, user_id=ended.run.user_id)
-        replay = await work.runs.find_replay(ended.run.id)
+        replay = await work.runs.find_replay(ended.run.id, user_id=ended.run.user_id)
     assert stored == ended.run
     assert replay is not None
     assert (replay.parts, replay.marks) == ((TextPart("so far"),), (2, 6))
@@ -89,7 +89,7 @@ async def test_a_run_is_nobody_elses(database: Database) -> None:
 async def test_a_run_that_goes_on_has_nothing_to_replay(database: Database) -> None:
     run = await store_run(database, owner=new_id())
     async with database.reading() as work:
-        assert await work.runs.find_replay(run.id) is None
+        assert await work.runs.find_replay(run.id, user_id=run.user_id) is None
         assert await work.runs.statuses([run.id, new_id()]) == {run.id: RunStatus.RUNNING}
 
 

@@ -60,7 +60,10 @@ _UPDATE = statement(
     """
 )
 _TITLE_IF_UNTITLED = statement(
-    "UPDATE conversations SET title = :title WHERE id = :id AND title IS NULL"
+    """
+    UPDATE conversations SET title = :title
+    WHERE id = :id AND user_id = :user_id AND title IS NULL
+    """
 )
 _SET_HEAD = statement(
     """
@@ -237,9 +240,11 @@ class ConversationRepository(Repository):
             raise ConversationNotFound
         return _shown(row)
 
-    async def set_title_if_untitled(self, id_: UUID, title: str) -> bool:
+    async def set_title_if_untitled(self, id_: UUID, title: str, *, user_id: UUID) -> bool:
         """Give the conversation a title unless somebody did so before; say whether it took it."""
-        return await self._connection.run(_TITLE_IF_UNTITLED, id=id_, title=title) > 0
+        return (
+            await self._connection.run(_TITLE_IF_UNTITLED, id=id_, user_id=user_id, title=title) > 0
+        )
 
     async def set_head(
         self,

@@ -14,7 +14,8 @@ _ENQUEUE = statement("INSERT INTO jobs (id, kind, payload) VALUES (:id, :kind, :
 _CLAIM = statement(
     """
     WITH due AS MATERIALIZED (
-        SELECT id FROM jobs WHERE due_at <= now() ORDER BY due_at LIMIT :limit
+        SELECT id FROM jobs
+        WHERE due_at <= now() AND kind = ANY(CAST(:kinds AS text[])) ORDER BY due_at LIMIT :limit
         FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs SET attempts = attempts + 1, due_at = now() + CAST(:lease AS interval)
@@ -48,9 +49,9 @@ class JobRepository(Repository):
         """Leave a job behind; it is there exactly if this transaction commits."""
         await self._connection.run(_ENQUEUE, id=id_, kind=kind, payload=payload)
 
-    async def claim(self, *, lease: timedelta, limit: int) -> Sequence[Job]:
-        """Take what is due, for as long as the lease; afterwards it is due again."""
-        rows = await self._connection.all(_CLAIM, lease=lease, limit=limit)
+    async def claim(self, kinds: Sequence[str], *, lease: timedelta, limit: int) -> Sequence[Job]:
+        """Take what is due of these kinds, for as long as the lease; then it is due again."""
+        rows = await self._connection.all(_CLAIM, kinds=list(kinds), lease=lease, limit=limit)
         return [Job(row.id, row.kind, row.payload, row.attempts) for row in rows]
 
     async def done(self, job: Job) -> None:

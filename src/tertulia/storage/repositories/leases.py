@@ -13,7 +13,8 @@ from tertulia.storage.statements import statement
 # The clock, not now(): a transaction may have waited for locks for most of a lease.
 _HELD = """
     RETURNING id, user_id, conversation_id, message_id, attempt, max_attempts, model_type,
-        settings, CAST(EXTRACT(epoch FROM clock_timestamp() - started_at) AS double precision) AS age_s,
+        settings,
+        CAST(EXTRACT(epoch FROM clock_timestamp() - started_at) AS double precision) AS age_s,
         (SELECT parent_id FROM messages WHERE messages.id = runs.message_id) AS prompt_id
 """
 _CLAIM_EXPIRED = statement(
@@ -42,11 +43,23 @@ _CLAIM_QUEUED = statement(
     """
     + _HELD
 )
-_HEARTBEAT = statement(
+# A row that somebody has locked at this moment is passed over: one run must not cost all others
+# their leases.
+_EXTEND = statement(
     """
+    WITH mine AS MATERIALIZED (
+        SELECT id FROM runs
+        WHERE id = ANY(CAST(:ids AS uuid[])) AND owner = :owner AND status = 'running'
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+    )
     UPDATE runs SET lease_until = clock_timestamp() + CAST(:lease AS interval)
+    WHERE id IN (SELECT id FROM mine)
+    """
+)
+_STILL_HELD = statement(
+    """
+    SELECT id, attempt FROM runs
     WHERE id = ANY(CAST(:ids AS uuid[])) AND owner = :owner AND status = 'running'
-    RETURNING id, attempt
     """
 )
 _RELEASE = statement(
@@ -99,8 +112,13 @@ class LeaseRepository(Repository):
     async def extend(
         self, ids: Sequence[UUID], *, owner: UUID, lease: timedelta
     ) -> dict[UUID, int]:
-        """Hold the runs for longer; return those still held, each with its attempt."""
-        rows = await self._connection.all(_HEARTBEAT, ids=list(ids), owner=owner, lease=lease)
+        """Hold the runs for longer, and return those that `owner` holds; see `still_held`."""
+        await self._connection.run(_EXTEND, ids=list(ids), owner=owner, lease=lease)
+        return await self.still_held(ids, owner=owner)
+
+    async def still_held(self, ids: Sequence[UUID], *, owner: UUID) -> dict[UUID, int]:
+        """Return those of the runs that `owner` holds as far as is decided, with their attempts."""
+        rows = await self._connection.all(_STILL_HELD, ids=list(ids), owner=owner)
         return {row.id: row.attempt for row in rows}
 
     async def release(self, ids: Sequence[UUID], *, owner: UUID) -> None:

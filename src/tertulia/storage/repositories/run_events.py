@@ -15,7 +15,9 @@ from tertulia.storage.statements import statement
 
 # The share lock is the fence: a takeover, a cancellation or an end changes the run's row and so
 # waits for this statement, and this statement, when it comes second, sees the change and matches
-# nothing. A batch that is repeated because nobody knows whether it was stored changes nothing.
+# nothing. A row that somebody has locked at this moment is passed over, for one run must not make
+# all others wait. A batch that is repeated because nobody knows whether it was stored changes
+# nothing.
 _WRITE = statement(
     """
     WITH held AS MATERIALIZED (
@@ -23,7 +25,7 @@ _WRITE = statement(
         JOIN unnest(CAST(:run_ids AS uuid[]), CAST(:run_attempts AS integer[]))
             AS mine (id, attempt) ON r.id = mine.id AND r.attempt = mine.attempt
         WHERE r.status = 'running' AND r.owner = :owner
-        FOR SHARE OF r
+        ORDER BY r.id FOR SHARE OF r SKIP LOCKED
     ), stored AS (
         INSERT INTO run_events (run_id, seq, attempt, kind, data)
         SELECT e.run_id, e.seq, e.attempt, e.kind, e.data
@@ -39,9 +41,12 @@ _WRITE = statement(
 _LIST = statement(
     """
     SELECT seq, kind, data FROM run_events
-    WHERE run_id = :run_id AND seq > :after ORDER BY seq LIMIT :limit
+    WHERE run_id = :run_id AND seq > :after
+        AND EXISTS (SELECT FROM runs WHERE id = :run_id AND user_id = :user_id)
+    ORDER BY seq LIMIT :limit
     """
 )
+_ALL = statement("SELECT seq, kind, data FROM run_events WHERE run_id = :run_id ORDER BY seq")
 _LATEST = statement("SELECT COALESCE(max(seq), 0) AS seq FROM run_events WHERE run_id = :run_id")
 _LIST_MANY = statement(
     """
@@ -78,9 +83,10 @@ class RunEventRepository(Repository):
     """Questions about events."""
 
     async def write(self, batch: Sequence[RunEvents], *, owner: UUID) -> set[UUID]:
-        """Store events of many runs; return the runs that `owner` still holds in that attempt.
+        """Store events of many runs, and return the runs for which that was done.
 
-        Nothing of the other runs is stored: they were taken over, cancelled or deleted.
+        Those are locked until the transaction ends. Of the others nothing is stored: they were
+        taken over, cancelled or deleted, or somebody is about to (`LeaseRepository.still_held`).
         """
         rows = await self._connection.all(
             _WRITE,
@@ -95,10 +101,18 @@ class RunEventRepository(Repository):
         )
         return {row.id for row in rows}
 
-    async def list(self, run_id: UUID, *, after: int, limit: int) -> Sequence[RunEvent]:
-        """Return at most `limit` events after number `after`, in order."""
-        rows = await self._connection.all(_LIST, run_id=run_id, after=after, limit=limit)
+    async def list(
+        self, run_id: UUID, *, user_id: UUID, after: int, limit: int
+    ) -> Sequence[RunEvent]:
+        """Return at most `limit` events of the user's run after number `after`, in order."""
+        rows = await self._connection.all(
+            _LIST, run_id=run_id, user_id=user_id, after=after, limit=limit
+        )
         return [_event(row) for row in rows]
+
+    async def all(self, run_id: UUID) -> Sequence[RunEvent]:
+        """Return every event of a run that this process has claimed or locked."""
+        return [_event(row) for row in await self._connection.all(_ALL, run_id=run_id)]
 
     async def latest(self, run_id: UUID) -> int:
         """Return the number of the newest event, 0 if there is none."""

@@ -18,8 +18,14 @@ from tertulia.storage.repositories.base import Repository
 from tertulia.storage.repositories.messages import parts_of, stored_parts
 from tertulia.storage.statements import statement
 
-_SELECT = """
-    SELECT r.*, m.prompt_tokens, m.response_tokens, m.cached_tokens, m.reasoning_tokens, m.cost_usd
+# Not the marks: there may be thousands, and only a replay needs them.
+_SHOWN = """
+    r.id, r.user_id, r.conversation_id, r.message_id, r.seq, r.status, r.attempt, r.model_type,
+    r.settings, r.error_code, r.error_message, r.created_at, r.started_at, r.ended_at
+"""
+_SELECT = f"""
+    SELECT {_SHOWN}, m.prompt_tokens, m.response_tokens, m.cached_tokens, m.reasoning_tokens,
+        m.cost_usd
     FROM runs r JOIN messages m ON m.id = r.message_id
 """
 _GET = statement(f"{_SELECT} WHERE r.id = :id AND r.user_id = :user_id")
@@ -32,35 +38,50 @@ _REPLAY = statement(
     """
     SELECT r.restart_seq, r.restart_attempt, r.marks, m.content, m.parts
     FROM runs r JOIN messages m ON m.id = r.message_id
-    WHERE r.id = :id AND r.status IN ('completed', 'cancelled', 'failed')
+    WHERE r.id = :id AND r.user_id = :user_id
+        AND r.status IN ('completed', 'cancelled', 'failed')
     """
 )
 # The clock, not now(): this transaction may have waited for locks for most of a lease.
 _CREATE = statement(
-    """
-    INSERT INTO runs (id, user_id, conversation_id, message_id, seq, status, model_type, settings,
-        attempt, max_attempts, owner, lease_until, started_at)
+    f"""
+    INSERT INTO runs AS r (id, user_id, conversation_id, message_id, seq, status, model_type,
+        settings, attempt, max_attempts, owner, lease_until, started_at)
     VALUES (:id, :user_id, :conversation_id, :message_id, :seq, :status, :model_type, :settings,
         :attempt, :max_attempts, :owner, clock_timestamp() + CAST(:lease AS interval),
         CASE WHEN :status = 'running' THEN clock_timestamp() END)
-    RETURNING *, CAST(NULL AS integer) AS prompt_tokens, CAST(NULL AS integer) AS response_tokens,
-        CAST(NULL AS integer) AS cached_tokens, CAST(NULL AS integer) AS reasoning_tokens,
-        CAST(NULL AS numeric) AS cost_usd
+    RETURNING {_SHOWN}, CAST(NULL AS bigint) AS prompt_tokens,
+        CAST(NULL AS bigint) AS response_tokens, CAST(NULL AS bigint) AS cached_tokens,
+        CAST(NULL AS bigint) AS reasoning_tokens, CAST(NULL AS numeric) AS cost_usd
     """
 )
 _LOCK_ACTIVE = statement(
     """
     SELECT id, status, attempt, message_id FROM runs
     WHERE conversation_id = :conversation_id AND status IN ('queued', 'running')
-    ORDER BY seq FOR UPDATE
+    ORDER BY id FOR UPDATE
     """
 )
-_LOCK_ACTIVE_OF_USER = statement(
+_COUNT_ACTIVE = statement(
     """
-    SELECT id, status, attempt, message_id FROM runs
-    WHERE user_id = :user_id AND status IN ('queued', 'running') ORDER BY id FOR UPDATE
+    SELECT count(*) AS active FROM (
+        SELECT FROM runs WHERE conversation_id = :conversation_id
+            AND status IN ('queued', 'running') LIMIT :limit
+    ) few
     """
 )
+_STOP = """
+    WITH stopped AS (
+        UPDATE runs SET status = 'cancelled', ended_at = clock_timestamp(), owner = NULL,
+            lease_until = NULL
+        WHERE id IN (SELECT id FROM runs WHERE {whose} AND status IN ('queued', 'running')
+            ORDER BY id FOR UPDATE)
+        RETURNING id
+    ), forgotten AS (DELETE FROM run_events WHERE run_id IN (SELECT id FROM stopped))
+    SELECT id FROM stopped
+"""
+_STOP_IN_CONVERSATION = statement(_STOP.format(whose="conversation_id = :conversation_id"))
+_STOP_OF_USER = statement(_STOP.format(whose="user_id = :user_id"))
 _LOCK = statement(
     """
     SELECT id, status, attempt, message_id FROM runs
@@ -68,13 +89,13 @@ _LOCK = statement(
     """
 )
 _FINISH = statement(
-    """
+    f"""
     WITH ended AS (
-        UPDATE runs SET status = :status, ended_at = clock_timestamp(), owner = NULL,
+        UPDATE runs r SET status = :status, ended_at = clock_timestamp(), owner = NULL,
             lease_until = NULL, error_code = :error_code, error_message = :error_message,
             restart_seq = :restart_seq, restart_attempt = :restart_attempt, marks = :marks
         WHERE id = :id AND attempt = :attempt AND status IN ('queued', 'running')
-        RETURNING *
+        RETURNING {_SHOWN}
     ), told AS (
         UPDATE messages SET content = :content, parts = :parts, is_success = :is_success,
             status_code = :status_code, prompt_tokens = :prompt_tokens,
@@ -93,10 +114,10 @@ _FINISH = statement(
         FROM ended JOIN conversations c ON c.id = ended.conversation_id
         WHERE c.title IS NULL AND :status = 'completed'
     )
-    SELECT *, CAST(:prompt_tokens AS integer) AS prompt_tokens,
-        CAST(:response_tokens AS integer) AS response_tokens,
-        CAST(:cached_tokens AS integer) AS cached_tokens,
-        CAST(:reasoning_tokens AS integer) AS reasoning_tokens,
+    SELECT *, CAST(:prompt_tokens AS bigint) AS prompt_tokens,
+        CAST(:response_tokens AS bigint) AS response_tokens,
+        CAST(:cached_tokens AS bigint) AS cached_tokens,
+        CAST(:reasoning_tokens AS bigint) AS reasoning_tokens,
         CAST(:cost_usd AS numeric(18, 9)) AS cost_usd,
         EXISTS (SELECT FROM runs waiting WHERE waiting.conversation_id = ended.conversation_id
             AND waiting.status = 'queued' AND waiting.id <> ended.id) AS another_waits
@@ -224,9 +245,9 @@ class RunRepository(Repository):
         rows = await self._connection.all(_STATUSES, ids=list(ids))
         return {row.id: RunStatus(row.status) for row in rows}
 
-    async def find_replay(self, id_: UUID) -> Replay | None:
-        """Return what the events of a run are rebuilt from, once it has ended."""
-        row = await self._connection.first(_REPLAY, id=id_)
+    async def find_replay(self, id_: UUID, *, user_id: UUID) -> Replay | None:
+        """Return what the events of the user's run are rebuilt from, once it has ended."""
+        row = await self._connection.first(_REPLAY, id=id_, user_id=user_id)
         if row is None:
             return None
         return Replay(
@@ -247,15 +268,30 @@ class RunRepository(Repository):
             raise RunNotFound
         return _locked(row)
 
+    async def count_active(self, conversation_id: UUID, *, limit: int) -> int:
+        """Return how many runs are queued or running in a conversation; counts up to `limit`."""
+        row = await self._connection.one(
+            _COUNT_ACTIVE, conversation_id=conversation_id, limit=limit
+        )
+        return row.active
+
     async def lock_active(self, conversation_id: UUID) -> Sequence[LockedRun]:
-        """Lock what is queued or running in a conversation, in the order of their turns."""
+        """Lock what is queued or running in a conversation."""
         rows = await self._connection.all(_LOCK_ACTIVE, conversation_id=conversation_id)
         return [_locked(row) for row in rows]
 
-    async def lock_active_of_user(self, user_id: UUID) -> Sequence[LockedRun]:
-        """Lock what is queued or running for a user."""
-        rows = await self._connection.all(_LOCK_ACTIVE_OF_USER, user_id=user_id)
-        return [_locked(row) for row in rows]
+    async def stop_in_conversation(self, conversation_id: UUID) -> Sequence[UUID]:
+        """End what is queued or running in a conversation that is about to be deleted.
+
+        What the answers said so far is not kept. Return the runs, for their executors to stop.
+        """
+        rows = await self._connection.all(_STOP_IN_CONVERSATION, conversation_id=conversation_id)
+        return [row.id for row in rows]
+
+    async def stop_of_user(self, user_id: UUID) -> Sequence[UUID]:
+        """The same for a user who is about to be deleted."""
+        rows = await self._connection.all(_STOP_OF_USER, user_id=user_id)
+        return [row.id for row in rows]
 
     async def finish(
         self, id_: UUID, *, attempt: int, outcome: Outcome, title_job_id: UUID

@@ -73,6 +73,8 @@ branches = Table(
     # Branch 0 needs no row; a branch that starts at the root has no parent.
     Column("parent_number", Integer(), nullable=True),
     Column("forked_at_seq", BigInteger(), nullable=False),
+    # For deleting a message: which branches left it?
+    Index(None, "conversation_id", "forked_at_seq"),
 )
 
 messages = Table(
@@ -101,11 +103,11 @@ messages = Table(
     Column("model_type", Text(), nullable=True),
     Column("is_success", Boolean(), nullable=True),
     Column("status_code", Integer(), nullable=True),
-    Column("prompt_tokens", Integer(), nullable=True),
-    Column("response_tokens", Integer(), nullable=True),
-    Column("total_tokens", Integer(), nullable=True),
-    Column("cached_tokens", Integer(), nullable=True),
-    Column("reasoning_tokens", Integer(), nullable=True),
+    Column("prompt_tokens", BigInteger(), nullable=True),
+    Column("response_tokens", BigInteger(), nullable=True),
+    Column("total_tokens", BigInteger(), nullable=True),
+    Column("cached_tokens", BigInteger(), nullable=True),
+    Column("reasoning_tokens", BigInteger(), nullable=True),
     Column("cost_usd", Numeric(18, 9), nullable=True),
     Column("finish_reason", Text(), nullable=True),
     Column("latency_ms", Integer(), nullable=True),

@@ -247,6 +247,12 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("conversation_id", "number", name=op.f("pk_branches")),
     )
+    op.create_index(
+        op.f("ix_branches_conversation_id_forked_at_seq"),
+        "branches",
+        ["conversation_id", "forked_at_seq"],
+        unique=False,
+    )
     op.create_table(
         "messages",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -273,11 +279,11 @@ def upgrade() -> None:
         sa.Column("model_type", sa.Text(), nullable=True),
         sa.Column("is_success", sa.Boolean(), nullable=True),
         sa.Column("status_code", sa.Integer(), nullable=True),
-        sa.Column("prompt_tokens", sa.Integer(), nullable=True),
-        sa.Column("response_tokens", sa.Integer(), nullable=True),
-        sa.Column("total_tokens", sa.Integer(), nullable=True),
-        sa.Column("cached_tokens", sa.Integer(), nullable=True),
-        sa.Column("reasoning_tokens", sa.Integer(), nullable=True),
+        sa.Column("prompt_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("response_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("total_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("cached_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("reasoning_tokens", sa.BigInteger(), nullable=True),
         sa.Column("cost_usd", sa.Numeric(precision=18, scale=9), nullable=True),
         sa.Column("finish_reason", sa.Text(), nullable=True),
         sa.Column("latency_ms", sa.Integer(), nullable=True),
@@ -399,6 +405,7 @@ def downgrade() -> None:
     op.drop_table("runs")
     op.drop_index("ix_messages_branch", table_name="messages")
     op.drop_table("messages")
+    op.drop_index(op.f("ix_branches_conversation_id_forked_at_seq"), table_name="branches")
     op.drop_table("branches")
     op.drop_index(op.f("ix_sessions_user_id"), table_name="sessions")
     op.drop_table("sessions")

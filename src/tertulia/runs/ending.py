@@ -1,0 +1,34 @@
+"""Ending a run with what is stored of it, without whoever executes it."""
+
+from dataclasses import replace
+
+from tertulia.domain.ids import new_id
+from tertulia.runs.answer import Answer
+from tertulia.storage.repositories.runs import Finished, LockedRun, Outcome
+from tertulia.storage.unit_of_work import UnitOfWork
+
+
+async def end_as_stored(work: UnitOfWork, locked: LockedRun, outcome: Outcome) -> Finished:
+    """End a locked run that is queued or running; its stored events become its message.
+
+    Args:
+        work: The transaction that has locked it.
+        locked: The run.
+        outcome: How it ended; the parts are taken from what is stored.
+    """
+    answer = Answer.of(await work.run_events.all(locked.id))
+    finished = await work.runs.finish(
+        locked.id,
+        attempt=locked.attempt,
+        outcome=replace(
+            outcome,
+            parts=answer.parts,
+            restart_seq=answer.restart_seq,
+            restart_attempt=answer.restart_attempt,
+            marks=answer.marks,
+        ),
+        title_job_id=new_id(),
+    )
+    assert finished is not None, "a locked run that is active can be ended"
+    await work.run_events.delete([locked.id])
+    return finished
