@@ -313,7 +313,7 @@ class TestStatements:
                 lambda id_=id_: owner.service.delete(id_, user_id=owner.id),
             ]
             costs.append([await self._count(step, asked) for step in steps])
-        assert costs[0] == costs[1] == [1, 1, 1, 2, 3, 4, 4, 4]
+        assert costs[0] == costs[1] == [1, 1, 1, 2, 3, 4, 4, 6]
 
     async def test_are_two_for_a_list_that_has_nothing_in_it(
         self, counted: tuple[Owner, list[str]]

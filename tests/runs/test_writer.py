@@ -126,7 +126,7 @@ async def test_an_end_that_cannot_be_stored_does_not_keep_others_from_ending(
         statuses = await work.runs.statuses([run.id for run in runs])
     assert [statuses[run.id] for run in runs] == [
         RunStatus.COMPLETED,
-        RunStatus.RUNNING,
+        RunStatus.FAILED,
         RunStatus.COMPLETED,
     ]
 

@@ -110,7 +110,15 @@ class AccessTokens:
             )
             return _access_claims(claims)
         # PyJWT means to raise its own errors only; a forged token must not find an exception to it.
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        # (OSError: a time that the platform cannot tell.)
+        except (
+            jwt.PyJWTError,
+            ValueError,
+            TypeError,
+            OverflowError,
+            OSError,
+            RecursionError,
+        ) as error:
             raise Unauthenticated(INVALID_TOKEN) from error
 
 

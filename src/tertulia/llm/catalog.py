@@ -67,7 +67,7 @@ class ModelCatalog:
         if self._find(full) is not None and (strict or not self._is_missing(full)):
             return full
         if strict:
-            raise ModelNotFound(field="model_type")
+            raise ModelNotFound(field="body.model_type")
         return self.default
 
     async def list(self) -> list[ModelInfo]:
@@ -95,7 +95,7 @@ class ModelCatalog:
                 return listed
         info = self._find(name)
         if info is None:
-            raise ModelNotFound(field="model_type")
+            raise ModelNotFound(field="body.model_type")
         return replace(info, is_default=name == self.default)
 
     def continues_prefix(self, name: str) -> bool:
@@ -114,7 +114,7 @@ class ModelCatalog:
             ProviderFailed: With a code of `docs/provider-faults.md`.
         """
         if self._find(request.model) is None:
-            raise ModelNotFound(field="model_type")
+            raise ModelNotFound(field="body.model_type")
         provider_name, _, model = request.model.partition(":")
         provider = self.providers[provider_name]
         left = self.max_answer_chars - len(request.prefix)

@@ -80,14 +80,12 @@ class Executor:
     async def hand_over(self, *, patience_s: float) -> None:
         """Stop executing: runs that must start again elsewhere get `patience_s` to end first."""
         waiting = [
-            live.ended.wait()
+            live.task
             for live in self._live.values()
-            if not self.models.continues_prefix(live.held.model_type)
+            if live.task is not None and not self.models.continues_prefix(live.held.model_type)
         ]
         if waiting:
-            patience = asyncio.gather(*waiting)
-            await asyncio.wait([patience], timeout=patience_s)
-            patience.cancel()
+            await asyncio.wait(waiting, timeout=patience_s)
         for live in self._live.values():
             if live.outcome is None and live.task is not None:
                 live.task.cancel()

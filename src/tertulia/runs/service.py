@@ -135,7 +135,8 @@ class RunService:
         crash_point("send.committed")
         if run.status is RunStatus.RUNNING:
             self.executor.begin(_held(run, prompt, max_attempts=self.max_attempts))
-        elif not waits:
+        else:
+            # Also where it waits for its turn: what it waits for may have just ended.
             self.notifier.claimable()
         self._tell(run, prompt if send.content is not None else None, stopped)
         return Started(run, is_replay=False)

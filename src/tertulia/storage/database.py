@@ -80,7 +80,9 @@ class Database:
         try:
             pool = await asyncpg.create_pool(
                 dsn,
-                min_size=1,
+                # None is kept open for its own sake: the driver would go on about a floor that it
+                # cannot restore while the database is away.
+                min_size=0,
                 max_size=limits.pool_size,
                 timeout=limits.connect_s,
                 command_timeout=limits.statement_s,
@@ -95,7 +97,13 @@ class Database:
             )
         except Exception as error:
             raise translated(error) or error from error
-        return cls(pool, dsn, limits)
+        database = cls(pool, dsn, limits)
+        try:
+            await database.check()
+        except BaseException:
+            pool.terminate()
+            raise
+        return database
 
     async def check(self) -> None:
         """Make sure that the database answers.

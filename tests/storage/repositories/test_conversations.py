@@ -140,8 +140,12 @@ class TestUpdate:
     async def test_titles_only_what_is_untitled(self, owner: Owner) -> None:
         made = await owner.add()
         async with owner.database.transaction() as work:
-            assert await work.conversations.set_title_if_untitled(made.id, "First")
-            assert not await work.conversations.set_title_if_untitled(made.id, "Second")
+            assert await work.conversations.set_title_if_untitled(
+                made.id, "First", user_id=made.user_id
+            )
+            assert not await work.conversations.set_title_if_untitled(
+                made.id, "Second", user_id=made.user_id
+            )
             found = await work.conversations.get(made.id, user_id=owner.id)
         assert found.title == "First"
 

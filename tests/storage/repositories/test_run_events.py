@@ -22,7 +22,9 @@ def owner() -> UUID:
 
 async def stored(database: Database, run: Run, *, after: int = 0) -> list[RunEvent]:
     async with database.reading() as work:
-        return list(await work.run_events.list(run.id, user_id=run.user_id, after=after, limit=1_000))
+        return list(
+            await work.run_events.list(run.id, user_id=run.user_id, after=after, limit=1_000)
+        )
 
 
 async def test_events_come_back_as_they_were_written(database: Database, owner: UUID) -> None:
@@ -124,5 +126,7 @@ async def _claim_all(database: Database, owner: UUID) -> dict[UUID, list[RunEven
         async with database.transaction() as work:
             expired, _ = await work.leases.claim(owner=owner, lease=LEASE, limit=3)
             for run in expired:
-                found[run.id] = list(await work.run_events.list(run.id, user_id=run.user_id, after=0, limit=9))
+                found[run.id] = list(
+                    await work.run_events.list(run.id, user_id=run.user_id, after=0, limit=9)
+                )
     return found

@@ -73,8 +73,6 @@ branches = Table(
     # Branch 0 needs no row; a branch that starts at the root has no parent.
     Column("parent_number", Integer(), nullable=True),
     Column("forked_at_seq", BigInteger(), nullable=False),
-    # For deleting a message: which branches left it?
-    Index(None, "conversation_id", "forked_at_seq"),
 )
 
 messages = Table(

@@ -247,12 +247,6 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("conversation_id", "number", name=op.f("pk_branches")),
     )
-    op.create_index(
-        op.f("ix_branches_conversation_id_forked_at_seq"),
-        "branches",
-        ["conversation_id", "forked_at_seq"],
-        unique=False,
-    )
     op.create_table(
         "messages",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -405,7 +399,6 @@ def downgrade() -> None:
     op.drop_table("runs")
     op.drop_index("ix_messages_branch", table_name="messages")
     op.drop_table("messages")
-    op.drop_index(op.f("ix_branches_conversation_id_forked_at_seq"), table_name="branches")
     op.drop_table("branches")
     op.drop_index(op.f("ix_sessions_user_id"), table_name="sessions")
     op.drop_table("sessions")
