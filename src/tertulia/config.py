@@ -63,6 +63,12 @@ class Settings(BaseSettings):
         validation_alias=_also("DATABASE_URL"),
         description="A PostgreSQL to use instead of the embedded one: postgresql://…",
     )
+    database_wait_s: float = Field(
+        default=30,
+        ge=0,
+        le=3600,
+        description="Seconds that a start waits for that PostgreSQL to answer.",
+    )
     secret_key: SecretStr | None = Field(
         default=None,
         validation_alias=_also("SECRET_KEY"),

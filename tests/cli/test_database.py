@@ -12,7 +12,7 @@ NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 
 async def test_a_database_that_answers_is_not_waited_for(dsn: str) -> None:
     lines: list[str] = []
-    state = await asyncio.to_thread(wait_for_database, dsn, lines.append)
+    state = await asyncio.to_thread(wait_for_database, dsn, lines.append, wait_s=1)
     assert state.revision
     assert not lines
 
@@ -27,4 +27,4 @@ def test_one_that_never_comes_ends_the_wait_with_its_reason() -> None:
 async def test_one_that_refuses_us_is_not_waited_for(dsn: str) -> None:
     refused = dsn.replace("tertulia@", "mallory@")
     with pytest.raises(CommandFailed, match="refuses"):
-        await asyncio.to_thread(wait_for_database, refused, print)
+        await asyncio.to_thread(wait_for_database, refused, print, wait_s=1)

@@ -31,7 +31,7 @@ from tests.kit.tcp_proxy import TcpProxy
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("startup")]
 
 NO_PROVIDER = "http://127.0.0.1:1/v1"
-WAITS_S = 30.0
+WAITS_S = 3.0
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
 
 
@@ -142,7 +142,7 @@ def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, 
     home = Home(tmp_path_factory.mktemp("lonely"))
     dsn = f"postgresql://tertulia:hunter2@127.0.0.1:{free_port()}/nowhere"
     begin = time.monotonic()
-    with at(home, dsn).serve() as server:
+    with at(home, dsn, TERTULIA_DATABASE_WAIT_S=str(WAITS_S)).serve() as server:
         yield server, begin
 
 

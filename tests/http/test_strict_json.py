@@ -169,6 +169,10 @@ class TestEveryText:
         assert json.loads(text.encode("utf-8")) == json.loads(body)
         assert "\\u0000" not in text.replace("\\\\", "")
 
-    @given(st.recursive(st.none() | st.text(st.characters(exclude_characters="\0")), st.lists))
+    @given(
+        st.recursive(
+            st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0")), st.lists
+        )
+    )
     def test_that_is_harmless_is_accepted(self, value: object) -> None:
         check_json(json.dumps(value).encode(), JsonLimits(depth=1000))

@@ -53,7 +53,7 @@ class TestResolve:
         with pytest.raises(ModelNotFound) as missing:
             catalog.resolve(name)
 
-        assert missing.value.field == "model_type"
+        assert missing.value.field == "body.model_type"
 
     def test_a_label_that_means_nothing_here_means_the_default(self, catalog: ModelCatalog) -> None:
         assert catalog.resolve("ghost:model", strict=False) == "vllm:scripted"

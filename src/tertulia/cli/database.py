@@ -6,38 +6,36 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 from tertulia.cli.errors import CommandFailed
 from tertulia.cli.progress import Report
+from tertulia.config import Settings
 from tertulia.storage.embedded import EmbeddedPostgres, EmbeddedPostgresFailed
 from tertulia.storage.inspection import DatabaseNotReady, DatabaseState, inspect
 
-WAIT_S = 30.0
-"""How long a database that is told may take to come up."""
 _PAUSE_S = 0.5
 _SAY_EVERY_S = 5.0
 _LOOK_S = 1.0
 
 
 @contextmanager
-def database(url: str | None, data_dir: Path, report: Report) -> Generator[str]:
+def database(settings: Settings, report: Report) -> Generator[str]:
     """Yield the DSN of a database that answers; what was started for it is stopped at the end.
 
     Args:
-        url: Of a PostgreSQL; None means the embedded one in `data_dir`.
-        data_dir: Where the embedded one lives.
+        settings: Say which PostgreSQL; none means the embedded one in the data directory.
         report: Gets a line for each step.
 
     Raises:
         CommandFailed: There is none; the text says why and what to do.
     """
-    if url is not None:
-        wait_for_database(url, report)
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        wait_for_database(url, report, wait_s=settings.database_wait_s)
         yield url
         return
     try:
-        postgres = EmbeddedPostgres.start(data_dir, report)
+        postgres = EmbeddedPostgres.start(settings.data_dir, report)
     except EmbeddedPostgresFailed as error:
         raise CommandFailed(str(error)) from error
     ended = threading.Event()
@@ -60,7 +58,7 @@ def database(url: str | None, data_dir: Path, report: Report) -> Generator[str]:
             signal.signal(signum, handler)
 
 
-def wait_for_database(dsn: str, report: Report, *, wait_s: float = WAIT_S) -> DatabaseState:
+def wait_for_database(dsn: str, report: Report, *, wait_s: float = 5.0) -> DatabaseState:
     """Return the state of the database at `dsn` once it answers.
 
     Raises:

@@ -7,7 +7,7 @@ import typer
 from tertulia.cli.database import database, wait_for_database
 from tertulia.cli.errors import CommandFailed
 from tertulia.cli.progress import Terminal
-from tertulia.cli.settings import DataDir, database_url, load_settings
+from tertulia.cli.settings import DataDir, load_settings
 from tertulia.storage import migrations
 from tertulia.storage.revisions import MigrationFailed, move
 
@@ -41,7 +41,7 @@ def current(data_dir: DataDir = None) -> None:
     """Say which revision the database is at, and which is the newest."""
     terminal = Terminal()
     settings = load_settings(data_dir)
-    with database(database_url(settings), settings.data_dir, terminal.step) as dsn:
+    with database(settings, terminal.step) as dsn:
         revision = wait_for_database(dsn, terminal.step).revision
         newest = migrations.head()
         note = "" if revision == newest else f" (the newest is {newest})"
@@ -51,7 +51,7 @@ def current(data_dir: DataDir = None) -> None:
 def _migrate(revision: str, data_dir: DataDir, *, up: bool) -> None:
     terminal = Terminal()
     settings = load_settings(data_dir)
-    with database(database_url(settings), settings.data_dir, terminal.step) as dsn:
+    with database(settings, terminal.step) as dsn:
         try:
             move(dsn, revision, up=up)
         except MigrationFailed as error:

@@ -12,7 +12,7 @@ from tertulia.cli.database import database, wait_for_database
 from tertulia.cli.errors import CommandFailed
 from tertulia.cli.progress import Terminal
 from tertulia.cli.secret_key import keep_secret_key
-from tertulia.cli.settings import DataDir, database_url, load_settings
+from tertulia.cli.settings import DataDir, load_settings
 from tertulia.config import Settings
 from tertulia.domain.models import ProviderFailed
 from tertulia.storage import migrations
@@ -74,7 +74,7 @@ def _check_key(settings: Settings, _terminal: Terminal) -> list[str]:
 
 
 def _check_database(settings: Settings, terminal: Terminal) -> list[str]:
-    with database(database_url(settings), settings.data_dir, terminal.step) as dsn:
+    with database(settings, terminal.step) as dsn:
         state = wait_for_database(dsn, terminal.step)
     if state.faults:
         raise CommandFailed("\n  ".join(state.faults))

@@ -24,7 +24,7 @@ from tertulia.cli.progress import Terminal
 from tertulia.cli.secret_key import keep_secret_key
 from tertulia.cli.server import Hooks
 from tertulia.cli.server import serve as serve_app
-from tertulia.cli.settings import DataDir, database_url, load_settings
+from tertulia.cli.settings import DataDir, load_settings
 from tertulia.cli.workers import supervise
 from tertulia.config import Settings
 from tertulia.domain.errors import TertuliaError
@@ -58,7 +58,7 @@ def serve(
     try:
         with (
             _stopped_by_signals(),
-            database(database_url(settings), settings.data_dir, terminal.step) as dsn,
+            database(settings, terminal.step) as dsn,
         ):
             settings = _complete(settings, dsn)
             terminal.step("Migrating the database")

@@ -65,11 +65,6 @@ def plain_url(url: str) -> str:
     return plain
 
 
-def database_url(settings: Settings) -> str | None:
-    """Return the database that the settings name, or None for the embedded one."""
-    return settings.database_url.get_secret_value() if settings.database_url else None
-
-
 def _name(location: tuple[int | str, ...]) -> list[str]:
     """Return the setting's name as its owner wrote it, if the problem is in one."""
     if not location:

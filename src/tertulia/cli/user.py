@@ -12,7 +12,7 @@ from tertulia.auth.passwords import Passwords
 from tertulia.cli.database import database
 from tertulia.cli.errors import CommandFailed
 from tertulia.cli.progress import Terminal
-from tertulia.cli.settings import DataDir, database_url, load_settings
+from tertulia.cli.settings import DataDir, load_settings
 from tertulia.domain.errors import TertuliaError
 from tertulia.domain.users import User
 from tertulia.http.paging import Page
@@ -106,7 +106,7 @@ def _run(work: Callable[[UserAdministration], Awaitable[Result]], data_dir: Data
             await opened.close()
 
     try:
-        with database(database_url(settings), settings.data_dir, Terminal().step) as dsn:
+        with database(settings, Terminal().step) as dsn:
             move(dsn, "head", up=True)
             return asyncio.run(connected(dsn))
     except (TertuliaError, MigrationFailed) as error:
