@@ -89,6 +89,26 @@ except LookupError as error:
     assert "hunter2" not in text
 
 
+@pytest.mark.parametrize("options", ["as_json=True", "as_json=False"])
+def test_a_driver_that_quotes_what_users_wrote_is_not_repeated(options: str) -> None:
+    program = """
+import asyncpg
+class Refused(Exception): pass
+try:
+    try:
+        raise asyncpg.DataError("invalid input: 'dear diary'")
+    except asyncpg.DataError as error:
+        raise Refused('the value cannot be stored') from error
+except Refused as error:
+    log.error('unhandled exception', exc_info=error)
+"""
+    text = written_by(program, options)
+    assert "Refused: the value cannot be stored" in text
+    assert "asyncpg.exceptions.DataError" in text
+    assert "22000" in text
+    assert "dear diary" not in text
+
+
 def test_the_level_decides_what_is_written() -> None:
     program = "log.info('no'); log.warning('yes'); logging.getLogger('a').info('no')"
     assert [line["event"] for line in lines_of(program, "level='warning'")] == ["yes"]

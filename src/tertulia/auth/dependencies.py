@@ -1,6 +1,7 @@
 """Who asks: what routes of any room depend on."""
 
-from typing import Annotated, cast
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeAlias, cast
 
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -21,6 +22,8 @@ async def auth_service(connection: HTTPConnection) -> AuthService:
     """Return the service that the app was built with."""
     return cast("AuthService", connection.app.state.auth)
 
+
+CredentialsCheck: TypeAlias = Callable[[], Awaitable[None]]
 
 Auth = Annotated[AuthService, Depends(auth_service)]
 
@@ -68,3 +71,24 @@ async def current_login(caller: CurrentCaller) -> Caller:
 
 CurrentLogin = Annotated[Caller, Depends(current_login)]
 """A route's parameter: the caller, who came with a session's access token."""
+
+
+async def credentials_check(
+    auth: Auth,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> CredentialsCheck:
+    """Return what a stream asks now and then: are its reader's credentials still good?
+
+    The check raises what `current_caller` raises.
+    """
+
+    async def check() -> None:
+        if credentials is None:
+            raise Unauthenticated
+        await auth.authenticate(credentials.credentials)
+
+    return check
+
+
+StillAllowed = Annotated[CredentialsCheck, Depends(credentials_check)]
+"""A streaming route's parameter: raises once the caller's credentials are revoked or expired."""

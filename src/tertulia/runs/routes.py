@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import HTTPConnection
 
-from tertulia.auth.dependencies import CurrentUser
+from tertulia.auth.dependencies import CredentialsCheck, CurrentUser, StillAllowed
 from tertulia.http.idempotency import REPLAYED, Idempotent
 from tertulia.http.paging import (
     Cursor,
@@ -52,6 +52,7 @@ async def start_run(
     user: CurrentUser,
     runs: Runs,
     idempotent: Idempotent,
+    still_allowed: StillAllowed,
 ) -> Response:
     """Send a message and have it answered.
 
@@ -63,7 +64,7 @@ async def start_run(
         conversation_id, body.to_send(), user_id=user.id, idempotent=idempotent
     )
     if _EVENT_STREAM in request.headers.get("accept", ""):
-        return _stream(runs, started, user.id)
+        return _stream(runs, started, user.id, still_allowed)
     return Response(
         RunResponse.of(started.run).model_dump_json(),
         status_code=202,
@@ -79,12 +80,13 @@ async def generate_stream(
     user: CurrentUser,
     runs: Runs,
     idempotent: Idempotent,
+    still_allowed: StillAllowed,
 ) -> Response:
     """Send a message and read its answer as it is written (example 7-15 of the first seed)."""
     started = await runs.start(
         conversation_id, Send(content=prompt), user_id=user.id, idempotent=idempotent
     )
-    return _stream(runs, started, user.id)
+    return _stream(runs, started, user.id, still_allowed)
 
 
 @router.get("/conversations/{conversation_id}/runs")
@@ -116,6 +118,7 @@ async def follow_run(
     request: Request,
     user: CurrentUser,
     runs: Runs,
+    still_allowed: StillAllowed,
     after: Annotated[
         str | None, Query(max_length=20, description="An event's `id`: only what came later.")
     ] = None,
@@ -130,7 +133,7 @@ async def follow_run(
     else:
         seq = 0 if after is None else parse_cursor(after, field="query.after")
     await runs.get(run_id, user_id=user.id)
-    events = to_events(runs.follow(run_id, user_id=user.id, after=seq))
+    events = to_events(runs.follow(run_id, user_id=user.id, after=seq), still_allowed)
     return EventStreamResponse(events, retry_ms=RETRY_MS)
 
 
@@ -146,8 +149,10 @@ async def list_models(_user: CurrentUser, runs: Runs) -> Sequence[ModelResponse]
     return [ModelResponse.of(info) for info in await runs.list_models()]
 
 
-def _stream(runs: RunService, started: Started, user_id: UUID) -> Response:
-    events = to_events(runs.follow(started.run.id, user_id=user_id))
+def _stream(
+    runs: RunService, started: Started, user_id: UUID, still_allowed: CredentialsCheck
+) -> Response:
+    events = to_events(runs.follow(started.run.id, user_id=user_id), still_allowed)
     return EventStreamResponse(events, retry_ms=RETRY_MS, headers=_headers(started))
 
 

@@ -20,10 +20,9 @@ from tertulia.auth.service import AuthService
 from tertulia.domain.errors import Invalid, TertuliaError, Unauthenticated, Unavailable
 from tertulia.runs.changes import Changes
 from tertulia.runs.service import RunService
-from tertulia.runs.wire import parse_cursor, to_events
+from tertulia.runs.wire import CHECK_CREDENTIALS_S, parse_cursor, to_events
 
 _AUTH_S = 10.0
-_CHECK_CREDENTIALS_S = 10.0
 _SEND_S = 30.0
 """A client that takes nothing for so long is gone (promise G-19)."""
 _FOLLOWS_MAX = 100
@@ -134,7 +133,7 @@ class _Session:
     async def _keep_checking(self, token: str) -> None:
         """End the connection soon after its credentials were revoked."""
         while True:
-            await asyncio.sleep(_CHECK_CREDENTIALS_S)
+            await asyncio.sleep(CHECK_CREDENTIALS_S)
             try:
                 await self._auth.authenticate(token)
             except Unavailable:

@@ -1,11 +1,12 @@
 """Runs as server-sent events, in Tertulia's own words."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from time import monotonic
 
 import msgspec
 
-from tertulia.domain.errors import Invalid
+from tertulia.domain.errors import Invalid, TertuliaError, Unavailable
 from tertulia.domain.runs import EventKind, RunEvent
 from tertulia.http.sse import StreamEvent
 from tertulia.runs.follower import Followed, Reconnect
@@ -13,6 +14,8 @@ from tertulia.runs.live import RunEnded
 from tertulia.runs.schemas import RunResponse
 
 SEQ_MAX = 2**31 - 1
+CHECK_CREDENTIALS_S = 10.0
+"""How long a stream goes on after its credentials were revoked, at most."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -29,10 +32,31 @@ def to_event(item: Followed) -> StreamEvent:
             return StreamEvent(None, "reconnect", b"{}")
 
 
-async def to_events(items: AsyncGenerator[Followed, None]) -> AsyncGenerator[StreamEvent, None]:
-    """Yield the events of a followed run; closing it stops following."""
+async def to_events(
+    items: AsyncGenerator[Followed, None],
+    still_allowed: Callable[[], Awaitable[None]] | None = None,
+    *,
+    check_every_s: float = CHECK_CREDENTIALS_S,
+) -> AsyncGenerator[StreamEvent, None]:
+    """Yield the events of a followed run; closing it stops following.
+
+    Args:
+        items: What the follower sees.
+        still_allowed: Asked before an event when it was not asked for a while. The stream ends
+            when it raises, for its reader has logged out, or been shut out.
+        check_every_s: That while.
+    """
+    checked_at = monotonic()
     async with aclosing(items) as followed:
         async for item in followed:
+            if still_allowed is not None and monotonic() >= checked_at + check_every_s:
+                checked_at = monotonic()
+                try:
+                    await still_allowed()
+                except Unavailable:
+                    pass  # Nobody can tell now; ask again later.
+                except TertuliaError:
+                    return
             yield to_event(item)
 
 

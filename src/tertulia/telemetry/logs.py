@@ -1,11 +1,12 @@
 """Structured logs: one line an event, for people on a terminal and for machines elsewhere."""
 
 import logging
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import TextIO, cast
 
 import structlog
-from structlog.typing import EventDict, Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
 REDACTED_KEYS = frozenset(
     {
@@ -23,6 +24,9 @@ REDACTED_KEYS = frozenset(
 """Names (in lower case) whose values are never written: secrets, and what users say to models."""
 
 REDACTED = "[redacted]"
+
+_QUOTING = frozenset({"asyncpg", "json", "msgspec", "pydantic", "pydantic_core", "sqlalchemy"})
+# Libraries whose errors repeat what they were given.
 
 _REDACTION_DEPTH = 4
 # Deeper values are written as a mark: logs are flat here, and redaction must stay cheap.
@@ -110,13 +114,35 @@ def _final_processors(*, as_json: bool) -> list[Processor]:
     if as_json:
         return [
             remove_meta,
-            structlog.processors.format_exc_info,
+            structlog.processors.ExceptionRenderer(_frames),
             redact,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
-    # The default traceback of a terminal shows local variables, passwords among them.
-    plain = structlog.dev.plain_traceback
-    return [remove_meta, redact, structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+    return [remove_meta, redact, structlog.dev.ConsoleRenderer(exception_formatter=_write_frames)]
+
+
+def _frames(exc_info: ExcInfo) -> str:
+    """Return a traceback without local variables, and without words that quote what users wrote.
+
+    Drivers and parsers repeat their input in their messages; of theirs only the kind is told.
+    """
+    lines: list[str] = []
+    error: BaseException | None = exc_info[1]
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        kind = type(error)
+        words = "" if kind.__module__.partition(".")[0] in _QUOTING else f": {error}"
+        state = getattr(error, "sqlstate", None)
+        code = f" (SQLSTATE {state})" if state else ""
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        lines.append(f"{frames}{kind.__module__}.{kind.__qualname__}{code}{words}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\ncaused by\n".join(lines)
+
+
+def _write_frames(stream: TextIO, exc_info: ExcInfo) -> None:
+    stream.write("\n" + _frames(exc_info))
 
 
 def _route_libraries() -> None:
