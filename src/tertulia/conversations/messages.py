@@ -89,18 +89,12 @@ class MessageService:
     ) -> Made[Message]:
         id_ = new_id()
         async with self.database.transaction() as work:
-            if idempotent is not None:
-                made_before = await work.idempotency.claim(
-                    idempotent.key,
-                    user_id=user_id,
-                    fingerprint=idempotent.fingerprint,
-                    resource_id=id_,
+            made_before = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=id_)
+            if made_before is not None:
+                found = await work.messages.get(
+                    made_before, conversation_id=conversation_id, user_id=user_id
                 )
-                if made_before is not None:
-                    found = await work.messages.get(
-                        made_before, conversation_id=conversation_id, user_id=user_id
-                    )
-                    return Made(found, is_replay=True)
+                return Made(found, is_replay=True)
             locked = await work.conversations.lock(conversation_id, user_id=user_id)
             if await work.runs.count_active(conversation_id, limit=1):
                 raise RunActive

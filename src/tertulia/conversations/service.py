@@ -90,16 +90,10 @@ class ConversationService:
     ) -> Made[Conversation]:
         id_ = new_id()
         async with self.database.transaction() as work:
-            if idempotent is not None:
-                made_before = await work.idempotency.claim(
-                    idempotent.key,
-                    user_id=user_id,
-                    fingerprint=idempotent.fingerprint,
-                    resource_id=id_,
-                )
-                if made_before is not None:
-                    found = await work.conversations.get(made_before, user_id=user_id)
-                    return Made(found, is_replay=True)
+            made_before = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=id_)
+            if made_before is not None:
+                found = await work.conversations.get(made_before, user_id=user_id)
+                return Made(found, is_replay=True)
             conversation = await work.conversations.create(
                 id_, user_id=user_id, title=title, model_type=model_type
             )

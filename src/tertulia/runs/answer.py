@@ -2,10 +2,11 @@
 
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from tertulia.domain.runs import EventKind, RunEvent
+from tertulia.storage.repositories.runs import Outcome
 
 
 @dataclass(slots=True)
@@ -86,6 +87,16 @@ class Answer:
     def marks(self) -> tuple[int, ...]:
         """The position at which each event since the last restart ended."""
         return tuple(self._marks)
+
+    def folded_into(self, outcome: Outcome) -> Outcome:
+        """Return the outcome with all that is kept of this answer."""
+        return replace(
+            outcome,
+            parts=self.parts,
+            restart_seq=self.restart_seq,
+            restart_attempt=self.restart_attempt,
+            marks=self.marks,
+        )
 
     def _say(self, kind: EventKind, delta: str) -> None:
         last = self._pieces[-1] if self._pieces else None

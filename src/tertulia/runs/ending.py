@@ -1,7 +1,5 @@
 """Ending a run with what is stored of it, without whoever executes it."""
 
-from dataclasses import replace
-
 from tertulia.domain.ids import new_id
 from tertulia.runs.answer import Answer
 from tertulia.storage.repositories.runs import Finished, LockedRun, Outcome
@@ -20,13 +18,7 @@ async def end_as_stored(work: UnitOfWork, locked: LockedRun, outcome: Outcome) -
     finished = await work.runs.finish(
         locked.id,
         attempt=locked.attempt,
-        outcome=replace(
-            outcome,
-            parts=answer.parts,
-            restart_seq=answer.restart_seq,
-            restart_attempt=answer.restart_attempt,
-            marks=answer.marks,
-        ),
+        outcome=answer.folded_into(outcome),
         title_job_id=new_id(),
     )
     assert finished is not None, "a locked run that is active can be ended"

@@ -101,9 +101,12 @@ async def list_runs(
 ) -> Sequence[RunResponse]:
     """List the conversation's runs, newest first."""
     before = decode_cursor(cursor, (int,))[0] if cursor else None
-    found = await runs.list(conversation_id, user_id=user.id, limit=limit, before_seq=before)
-    next_cursor = encode_cursor(found[-1].seq) if len(found) == limit else None
-    return show_page(request, response, Page([RunResponse.of(run) for run in found], next_cursor))
+    # One more than is shown tells whether there is a next page.
+    found = await runs.list(conversation_id, user_id=user.id, limit=limit + 1, before_seq=before)
+    next_cursor = encode_cursor(found[limit - 1].seq) if len(found) > limit else None
+    return show_page(
+        request, response, Page([RunResponse.of(run) for run in found[:limit]], next_cursor)
+    )
 
 
 @router.get("/runs/{run_id}")

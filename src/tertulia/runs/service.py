@@ -95,41 +95,21 @@ class RunService:
         run_id = new_id()
         crash_point("send.before_transaction")
         async with self.database.transaction() as work:
-            if idempotent is not None:
-                earlier = await work.idempotency.claim(
-                    idempotent.key,
-                    user_id=user_id,
-                    fingerprint=idempotent.fingerprint,
-                    resource_id=run_id,
-                )
-                if earlier is not None:
-                    return Started(await work.runs.get(earlier, user_id=user_id), is_replay=True)
+            earlier = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=run_id)
+            if earlier is not None:
+                return Started(await work.runs.get(earlier, user_id=user_id), is_replay=True)
             conversation = await work.conversations.lock(conversation_id, user_id=user_id)
             crash_point("send.locked")
             waits, stopped = await self._make_way(work, conversation, send.on_busy)
-            model = named or self.models.resolve(conversation.model_type, strict=False)
             prompt, conversation = await self._prompt(work, conversation, send)
-            answer_id = new_id()
-            _, conversation = await work.messages.append(
-                conversation,
-                answer_id,
-                parent=prompt,
-                role=Role.ASSISTANT,
-                parts=(),
-                run_id=run_id,
-                model_type=model,
-            )
-            run = await work.runs.create(
+            run = await self._store(
+                work,
                 run_id,
-                user_id=user_id,
-                conversation_id=conversation_id,
-                message_id=answer_id,
-                seq=conversation.last_seq,
-                model_type=model,
-                settings=settings_to_json(send.settings),
-                max_attempts=self.max_attempts,
+                conversation=conversation,
+                prompt=prompt,
+                model_type=named or self.models.resolve(conversation.model_type, strict=False),
+                settings=send.settings,
                 owner=None if waits or leaves else self.process_id,
-                lease=LEASE,
             )
             crash_point("send.before_commit")
         crash_point("send.committed")
@@ -246,6 +226,40 @@ class RunService:
         )
         tip = replace(work.messages.head(conversation), role=message.role)
         return tip, conversation
+
+    async def _store(
+        self,
+        work: UnitOfWork,
+        run_id: UUID,
+        *,
+        conversation: LockedConversation,
+        prompt: Place,
+        model_type: str,
+        settings: ModelSettings,
+        owner: UUID | None,
+    ) -> Run:
+        """Store an answer that is still empty, and the run that will write it."""
+        answer, _ = await work.messages.append(
+            conversation,
+            new_id(),
+            parent=prompt,
+            role=Role.ASSISTANT,
+            parts=(),
+            run_id=run_id,
+            model_type=model_type,
+        )
+        return await work.runs.create(
+            run_id,
+            user_id=conversation.user_id,
+            conversation_id=conversation.id,
+            message_id=answer.id,
+            seq=answer.seq,
+            model_type=model_type,
+            settings=settings_to_json(settings),
+            max_attempts=self.max_attempts,
+            owner=owner,
+            lease=LEASE,
+        )
 
     def _tell(self, run: Run, new_message: Place | None, stopped: Sequence[UUID]) -> None:
         if stopped:

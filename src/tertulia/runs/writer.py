@@ -8,7 +8,7 @@ load batches grow by themselves, and PostgreSQL sees tens of commits a second, n
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
@@ -176,13 +176,7 @@ class EventWriter:
         share.finished = await work.runs.finish(
             held.id,
             attempt=held.attempt,
-            outcome=replace(
-                outcome,
-                parts=answer.parts,
-                restart_seq=answer.restart_seq,
-                restart_attempt=answer.restart_attempt,
-                marks=answer.marks,
-            ),
+            outcome=answer.folded_into(outcome),
             title_job_id=new_id(),
         )
 

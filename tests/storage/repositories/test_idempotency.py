@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from tertulia.domain.errors import IdempotencyKeyInFlight, IdempotencyKeyReused
+from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
 from tertulia.storage.database import Database, DatabaseLimits
 from tests.storage.rows import new_user
@@ -32,7 +33,7 @@ async def claim(
 ) -> UUID | None:
     async with database.transaction() as work:
         return await work.idempotency.claim(
-            "key", user_id=user_id, fingerprint=fingerprint, resource_id=resource_id
+            IdempotentRequest("key", fingerprint), user_id=user_id, resource_id=resource_id
         )
 
 
@@ -63,7 +64,7 @@ class TestClaim:
         async def fail() -> None:
             async with database.transaction() as work:
                 await work.idempotency.claim(
-                    "key", user_id=user_id, fingerprint=ASKED, resource_id=new_id()
+                    IdempotentRequest("key", ASKED), user_id=user_id, resource_id=new_id()
                 )
                 raise ZeroDivisionError
 
@@ -88,7 +89,7 @@ class TestClaim:
         async def claim_and_think() -> None:
             async with database.transaction() as work:
                 await work.idempotency.claim(
-                    "key", user_id=user_id, fingerprint=ASKED, resource_id=new_id()
+                    IdempotentRequest("key", ASKED), user_id=user_id, resource_id=new_id()
                 )
                 claimed.set()
                 await done.wait()

@@ -6,6 +6,7 @@ from uuid import UUID
 import asyncpg
 
 from tertulia.domain.errors import IdempotencyKeyInFlight, IdempotencyKeyReused
+from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.storage.repositories.base import Repository
 from tertulia.storage.statements import statement
 
@@ -40,30 +41,31 @@ class IdempotencyRepository(Repository):
     """Questions about keys."""
 
     async def claim(
-        self, key: str, *, user_id: UUID, fingerprint: bytes, resource_id: UUID
+        self, request: IdempotentRequest | None, *, user_id: UUID, resource_id: UUID
     ) -> UUID | None:
         """Take the key for what this transaction makes, or say what it was used for.
 
         Args:
-            key: As the client sent it.
+            request: The client's; None if it came without a key and may happen each time.
             user_id: Whose; keys of different users are unrelated.
-            fingerprint: Of the request; the same key goes with the same request.
             resource_id: The thing this transaction is about to make.
 
         Returns:
-            None if the key is ours now; else the id of the thing that was made with it.
+            None if it is to happen now; else the id of the thing that was made with the key.
 
         Raises:
             IdempotencyKeyInFlight: A request with the key has not ended within the time that a
                 statement waits for a lock.
             IdempotencyKeyReused: It was used with a different request.
         """
+        if request is None:
+            return None
         try:
             taken = await self._connection.run(
                 _CLAIM,
                 user_id=user_id,
-                key=key,
-                fingerprint=fingerprint,
+                key=request.key,
+                fingerprint=request.fingerprint,
                 resource_id=resource_id,
                 lifetime=LIFETIME,
             )
@@ -71,8 +73,8 @@ class IdempotencyRepository(Repository):
             raise IdempotencyKeyInFlight from error
         if taken:
             return None
-        row = await self._connection.one(_FIND, user_id=user_id, key=key)
-        if row.fingerprint != fingerprint:
+        row = await self._connection.one(_FIND, user_id=user_id, key=request.key)
+        if row.fingerprint != request.fingerprint:
             raise IdempotencyKeyReused(field="header.Idempotency-Key")
         return row.resource_id
 
