@@ -93,7 +93,8 @@ async def test_a_death_while_a_title_is_written_leaves_exactly_one(
     with replica.start():
         async with Client([replica.url]) as client:
             conversation_id = await client.new_conversation()
-            await client.end_of(await client.start_run(conversation_id, content))
+            # It may die before anybody could ask how the run ended.
+            await client.start_run(conversation_id, content)
             await until(lambda: replica.process.poll() is not None, f"a death at {place}")
     # The minute passes for which a dead worker holds its job.
     assert await fetch(dsn, "UPDATE jobs SET due_at = now() RETURNING id")

@@ -43,7 +43,7 @@ def doctor(data_dir: DataDir = None) -> None:
             wrong += 1
             terminal.problem(str(failure))
     if wrong:
-        raise CommandFailed(f"{wrong} of 5 checks failed.")
+        raise CommandFailed(f"{wrong} of the checks above failed.")
     terminal.print("All is well. Start with: tertulia serve", style="bold")
 
 

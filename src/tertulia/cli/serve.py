@@ -53,6 +53,7 @@ def serve(
     """Serve. Without DATABASE_URL, on a PostgreSQL of its own in the data directory."""
     terminal = Terminal()
     settings = load_settings(data_dir)
+    data = "DATABASE_URL" if settings.database_url else str(settings.data_dir)
     sockets = bind(host, port)
     url = url_of(sockets[0], host)
     try:
@@ -65,7 +66,7 @@ def serve(
             move(dsn, "head", up=True)
             terminal.step("Loading models")
             task = functools.partial(run, settings)
-            ready = functools.partial(_welcome, terminal, url, settings)
+            ready = functools.partial(_welcome, terminal, url, data)
             if workers == 1:
                 served = task(sockets, ready)
             else:
@@ -163,15 +164,18 @@ def _interrupt(signum: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _welcome(terminal: Terminal, url: str, settings: Settings) -> None:
+def _welcome(terminal: Terminal, url: str, data: str) -> None:
     """Say where to go and what to try first."""
     account = '{"email": "alice@example.com", "username": "alice", "password": "password123"}'
     chat = "tertulia chat" if url.endswith("//127.0.0.1:8000") else f"tertulia chat --url {url}"
+    if "UV_RUN_RECURSION_DEPTH" in os.environ:
+        # In a checkout the command is only on uv's path.
+        chat = f"uv run {chat}"
     terminal.print(f"\nTertulia is ready at {url}\n", style="bold green")
     terminal.print("  Make an account, from another terminal:")
     terminal.print(f"    curl -X POST {url}/auth/register -H 'Content-Type: application/json' \\")
     terminal.print(f"      -d {shlex.quote(account)}")
     terminal.print(f"  Chat in that terminal:     {chat}")
     terminal.print(f"  See everything it can do:  {url}/docs")
-    terminal.print(f"  Its data:                  {settings.data_dir}")
+    terminal.print(f"  Its data:                  {data}")
     terminal.print("  Stop it:                   Ctrl-C\n")

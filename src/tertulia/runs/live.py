@@ -59,7 +59,8 @@ class LiveRun:
         if not isinstance(delta, ToolCall) and not delta.text:
             # An event without a length would be lost when the answer is folded into its message.
             return
-        if self.received == 0 and self.first_token_ms is None:
+        # When an earlier attempt said its first token, nobody noted.
+        if self.received == 0 and self.answer.seq == 0:
             waited_s = self.held.age_s + time.monotonic() - self.started
             self.first_token_ms = round(waited_s * 1000)
         self.received += 1

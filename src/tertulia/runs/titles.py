@@ -32,6 +32,7 @@ _INSTRUCTION = (
 _PROMPT_CHARS = 2_000
 _ANSWER_TOKENS = 24
 _TITLE_CHARS = 80
+_TITLE_WORDS = 10
 _SUGGESTION_S = 40.0
 _LAST_TRY = 3
 _NO_WORDS = "…"
@@ -71,7 +72,9 @@ class TitleWriter:
         if conversation.title is not None or not first or answer.generation is None:
             return
         asked = first[0].content[:_PROMPT_CHARS]
-        title = tidy(await self._suggest(answer.generation.model_type, asked, job.attempts))
+        suggested = tidy(await self._suggest(answer.generation.model_type, asked, job.attempts))
+        # A small model answers the message instead of naming it; then its own words are better.
+        title = suggested if len(suggested.split()) <= _TITLE_WORDS else ""
         crash_point("title.suggested")
         async with self.database.reading() as work:
             written = await work.conversations.set_title_if_untitled(
@@ -114,4 +117,6 @@ def tidy(suggested: str) -> str:
     title = title.strip(_DECORATION)
     if len(title) <= _TITLE_CHARS:
         return title
-    return title[: _TITLE_CHARS - 1].rstrip() + "…"
+    short = title[:_TITLE_CHARS]
+    # At a space where there is one; Chinese has none.
+    return (short.rpartition(" ")[0] or short[:-1]).rstrip() + "…"
