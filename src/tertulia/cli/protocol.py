@@ -25,7 +25,7 @@ class BoundedHttp(HttpProtocol):
     _in_head = True
     _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self._expect_head()

@@ -138,7 +138,7 @@ class OtherProvider:
     def _import(self) -> "PydanticModels":
         # See the top of this module.
         try:
-            from .pydantic_models import PydanticModels  # noqa: PLC0415
+            from .pydantic_models import PydanticModels  # noqa: PLC0415  heavy, and rarely wanted
 
             return PydanticModels(self._name, self._options, self._patience)
         except ImportError as error:

@@ -26,7 +26,7 @@ def cost_usd(
     if usage.prompt_tokens is None or usage.response_tokens is None:
         return None
     # Half a second and 20 MB that a server with only local models never needs.
-    import genai_prices  # noqa: PLC0415
+    import genai_prices  # noqa: PLC0415  heavy, and rarely wanted
 
     tokens = genai_prices.Usage(
         input_tokens=usage.prompt_tokens,

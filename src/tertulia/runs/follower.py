@@ -104,8 +104,8 @@ class Follower:
         known = feed.since(seq)
         if known is not None:
             reached = known[-1].seq if known else seq
-            if feed.ended is None or known or reached >= feed.ended.seq - 1:
-                is_all = feed.ended is not None and reached >= feed.ended.seq - 1
+            is_all = feed.ended is not None and reached >= feed.ended.seq - 1
+            if known or is_all or feed.ended is None:
                 return known, feed.ended if is_all else None
         async with self.database.reading() as work:
             events = await work.run_events.list(

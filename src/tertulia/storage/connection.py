@@ -41,23 +41,23 @@ class Connection:
         milliseconds = round(statement_s * 1000)
         await self._driver.execute(f"SET LOCAL statement_timeout = {milliseconds:d}")
 
-    async def all(self, query: Statement, **parameters: Any) -> list[Row]:  # noqa: ANN401
+    async def all(self, query: Statement, **parameters: Any) -> list[Row]:  # noqa: ANN401  a value of any type
         """Return every row."""
         arguments = query.arguments(parameters)
         return await self._driver.fetch(query.sql, *arguments, timeout=self._timeout_s)
 
-    async def first(self, query: Statement, **parameters: Any) -> Row | None:  # noqa: ANN401
+    async def first(self, query: Statement, **parameters: Any) -> Row | None:  # noqa: ANN401  a value of any type
         """Return the first row, or None."""
         arguments = query.arguments(parameters)
         return await self._driver.fetchrow(query.sql, *arguments, timeout=self._timeout_s)
 
-    async def one(self, query: Statement, **parameters: Any) -> Row:  # noqa: ANN401
+    async def one(self, query: Statement, **parameters: Any) -> Row:  # noqa: ANN401  a value of any type
         """Return the row that is certainly there."""
         row = await self.first(query, **parameters)
         assert row is not None, "the statement returned no row"
         return row
 
-    async def run(self, query: Statement, **parameters: Any) -> int:  # noqa: ANN401
+    async def run(self, query: Statement, **parameters: Any) -> int:  # noqa: ANN401  a value of any type
         """Run it and return the number of rows it changed."""
         arguments = query.arguments(parameters)
         status = await self._driver.execute(query.sql, *arguments, timeout=self._timeout_s)

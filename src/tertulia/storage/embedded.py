@@ -313,4 +313,4 @@ def _is_private(directory: Path, owner_uid: int) -> bool:
     except OSError:
         return False
     mode = status.st_mode
-    return stat.S_ISDIR(mode) and status.st_uid == owner_uid and stat.S_IMODE(mode) == 0o700  # noqa: PLR2004
+    return stat.S_ISDIR(mode) and status.st_uid == owner_uid and stat.S_IMODE(mode) == 0o700  # noqa: PLR2004  a mode
