@@ -8,12 +8,20 @@ import pytest
 
 from tests.kit.chance import say, seeded
 from tests.kit.client import Client, Reading
+from tests.kit.crowd import crowd, percentile, spread
 from tests.kit.pair import Pair, script
-from tests.kit.stage import fetch_number
+from tests.kit.provider_script import cut_at_words
+from tests.kit.size import sized
+from tests.kit.stage import fetch
 from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("pair")]
 
+RUNS = sized(12, full=500)
+AT_ONCE = 12
+LEFT_S = 1.0
+"""Promised for 99 of 100; the odd one may wait for the machine."""
+LEFT_AT_LAST_S = 5.0
 TEXT = "one more word " * 60
 
 
@@ -49,7 +57,7 @@ async def test_cancel_stops_the_model_and_keeps_the_partial_answer(pair: Pair) -
             del answer["usage"]
         assert first == second
         assert (first["status"], first["attempt"], first["error"]) == ("cancelled", 1, None)
-        waits_s.append(await seconds_until_left(pair, content, 1.0))
+        waits_s.append(await seconds_until_left(pair, content, LEFT_AT_LAST_S))
         await following
         assert reading.run is not None
         assert reading.run["status"] == "cancelled"
@@ -58,23 +66,34 @@ async def test_cancel_stops_the_model_and_keeps_the_partial_answer(pair: Pair) -
         assert message["content"] == reading.text
         assert message["is_success"] is False
         assert message["status_code"] == 499
-        await assert_charged_as_received(pair, content, operation.run_id)
+        await assert_charged_as_received(pair, content, first)
 
     async with Client(pair.urls) as client:
-        await asyncio.gather(*(one_run(client, number) for number in range(12)))
+        await crowd(lambda number: one_run(client, number), count=RUNS, at_once=AT_ONCE)
         await client.history.judge(pair.dsn)
-    say(f"the provider was left after at most {max(waits_s):.2f} s")
+    say(f"{RUNS} runs cancelled twice each; the provider was left after: {spread(waits_s)}")
+    assert percentile(waits_s, 99) <= LEFT_S
 
 
-async def assert_charged_as_received(pair: Pair, content: str, run_id: str) -> None:
-    (call,) = pair.calls(content)
-    query = "SELECT COALESCE(response_tokens, 0) FROM messages WHERE run_id = $1"
+async def assert_charged_as_received(pair: Pair, content: str, run: dict[str, Any]) -> None:
+    """Everything that was stored is charged, and nothing that was not sent.
+
+    Between the two lies what the provider wrote and the replica, just then busy, never read.
+    """
+    (call,) = await asyncio.to_thread(pair.calls, content)
+    query = "SELECT content, response_tokens FROM messages WHERE id = $1"
+    ((text, _),) = await fetch(pair.dsn, query, run["message_id"])
+    stored, sent = len(cut_at_words(text)), call["tokens_sent"]
+    noted: int | None = None
 
     async def is_noted() -> bool:
-        return await fetch_number(pair.dsn, query, run_id) >= call["tokens_sent"] - 3
+        nonlocal noted
+        ((_, noted),) = await fetch(pair.dsn, query, run["message_id"])
+        return noted is not None and noted >= stored
 
-    await until(is_noted, "what was received to be noted", within_s=3)
-    assert await fetch_number(pair.dsn, query, run_id) <= call["tokens_sent"]
+    if stored:
+        await until(is_noted, "what was stored to be charged", within_s=5)
+    assert (noted or 0) <= sent
 
 
 async def test_a_waiting_run_is_cancelled_before_it_began(pair: Pair) -> None:

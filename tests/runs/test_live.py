@@ -82,6 +82,18 @@ def test_without_a_bill_what_was_received_is_counted(live: LiveRun) -> None:
     assert live.answer.parts == (TextPart("ab"),)
 
 
+def test_a_continued_answer_is_billed_as_one(live: LiveRun) -> None:
+    said = [RunEvent(seq, EventKind.TEXT, {"delta": "a "}) for seq in (1, 2, 3)]
+    continued = LiveRun(live.held, Answer.of(said))
+    # The provider was given the three tokens back, as part of the prompt.
+    usage = Usage(prompt_tokens=13, response_tokens=2)
+    hear(continued, TextDelta("b"), TextDelta("c"), Finish("stop", usage, None))
+    assert continued.tokens == 5
+    continued.end(RunStatus.COMPLETED)
+    assert continued.outcome is not None
+    assert continued.outcome.usage == Usage(prompt_tokens=10, response_tokens=5)
+
+
 async def test_a_lost_run_stops_listening(live: LiveRun) -> None:
     tasks = TaskSet()
     live.task = tasks.spawn(asyncio.sleep(60), name="listening")

@@ -59,7 +59,7 @@ CurrentUser = Annotated[User, Depends(current_user)]
 
 
 async def current_login(caller: CurrentCaller) -> Caller:
-    """Return a caller that has logged in: a leaked API key shall not become an account.
+    """Return a caller that has logged in: a leaked API key shall not outlive its revocation.
 
     Raises:
         Forbidden: The caller came with an API key.

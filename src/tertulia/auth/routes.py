@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response, status
 
-from tertulia.auth.dependencies import Auth, CurrentLogin, CurrentUser
+from tertulia.auth.dependencies import Auth, CurrentCaller, CurrentLogin, CurrentUser
 from tertulia.auth.schemas import (
     AccountDeletion,
     ApiKeyCreate,
@@ -57,13 +57,13 @@ async def logout(caller: CurrentLogin, auth: Auth) -> None:
 
 
 @router.post("/logout-all", status_code=status.HTTP_204_NO_CONTENT)
-async def logout_all(caller: CurrentLogin, auth: Auth) -> None:
+async def logout_all(caller: CurrentCaller, auth: Auth) -> None:
     """End all of the user's sessions at once, this one included. API keys stay."""
     await auth.logout_everywhere(caller.user.id)
 
 
 @router.post("/password", response_model=Token)
-async def change_password(body: PasswordChange, caller: CurrentLogin, auth: Auth) -> Tokens:
+async def change_password(body: PasswordChange, caller: CurrentCaller, auth: Auth) -> Tokens:
     """Change the password: all sessions end at once, and the answer is a new one. API keys stay."""
     return await auth.change_password(
         caller.user.id, current=body.current_password, new=body.new_password
@@ -77,7 +77,7 @@ async def show_me(user: CurrentUser) -> User:
 
 
 @router.delete("/me", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_me(body: AccountDeletion, caller: CurrentLogin, auth: Auth) -> None:
+async def delete_me(body: AccountDeletion, caller: CurrentCaller, auth: Auth) -> None:
     """Delete the account and everything under it, for good."""
     await auth.delete_account(caller.user.id, password=body.password)
 
@@ -87,7 +87,7 @@ async def list_sessions(
     *,
     request: Request,
     response: Response,
-    caller: CurrentLogin,
+    caller: CurrentCaller,
     auth: Auth,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -101,14 +101,14 @@ async def list_sessions(
 
 
 @router.delete("/sessions/{session_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def end_session(session_id: UUID, caller: CurrentLogin, auth: Auth) -> None:
+async def end_session(session_id: UUID, caller: CurrentCaller, auth: Auth) -> None:
     """End one of the user's sessions at once."""
     await auth.logout(session_id, user_id=caller.user.id)
 
 
 @router.post("/api-keys", status_code=status.HTTP_201_CREATED)
 async def create_api_key(body: ApiKeyCreate, caller: CurrentLogin, auth: Auth) -> NewApiKeyResponse:
-    """Make an API key. Its secret is in this answer and nowhere else."""
+    """Make an API key; not with another one. Its secret is in this answer and nowhere else."""
     days = body.expires_in_days
     lifetime = None if days is None else timedelta(days=days)
     made = await auth.create_api_key(caller.user.id, name=body.name, lifetime=lifetime)
@@ -120,7 +120,7 @@ async def list_api_keys(
     *,
     request: Request,
     response: Response,
-    caller: CurrentLogin,
+    caller: CurrentCaller,
     auth: Auth,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -131,6 +131,6 @@ async def list_api_keys(
 
 
 @router.delete("/api-keys/{api_key_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def revoke_api_key(api_key_id: UUID, caller: CurrentLogin, auth: Auth) -> None:
+async def revoke_api_key(api_key_id: UUID, caller: CurrentCaller, auth: Auth) -> None:
     """Revoke an API key: it opens nothing from now on."""
     await auth.revoke_api_key(api_key_id, user_id=caller.user.id)

@@ -47,6 +47,11 @@ class Executor:
         """The runs that this process executes now."""
         return self._live
 
+    def tokens(self, run_id: UUID) -> int:
+        """About how many tokens were received for a run; 0 if it is not executed here."""
+        live = self._live.get(run_id)
+        return 0 if live is None else live.tokens
+
     @property
     def room(self) -> int:
         """How many more runs this process takes on."""
@@ -178,8 +183,8 @@ class Executor:
             async with self.database.reading() as work:
                 await work.runs.settle(
                     live.held.id,
-                    message_id=live.held.message_id,
-                    response_tokens=live.received,
+                    attempt=live.held.attempt,
+                    response_tokens=live.tokens,
                     first_token_ms=live.first_token_ms,
                 )
         except TertuliaError as error:

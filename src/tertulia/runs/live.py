@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tertulia.domain.models import (
     Delta,
@@ -37,6 +37,8 @@ class LiveRun:
     held: HeldRun
     answer: Answer
     started: float = field(default_factory=time.monotonic)
+    said_before: int = field(init=False)
+    """How many events earlier attempts left of this answer: at least as many tokens."""
     received: int = 0
     """How many deltas the provider sent to this process: about as many tokens."""
     first_token_ms: int | None = None
@@ -50,6 +52,15 @@ class LiveRun:
     """What listens to the model."""
     _said: list[Delta] = field(default_factory=list[Delta])
     _waiting_chars: int = 0
+
+    def __post_init__(self) -> None:
+        """Note how much of the answer is not this attempt's."""
+        self.said_before = len(self.answer.marks)
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens were received for this answer, by all its attempts."""
+        return self.said_before + self.received
 
     def hear(self, delta: Delta) -> None:
         """Take what the model says next."""
@@ -102,7 +113,7 @@ class LiveRun:
             status=status,
             error=error,
             status_code=status_code,
-            usage=finish.usage if finish else Usage(response_tokens=self.received or None),
+            usage=self._usage(),
             finish_reason=finish.reason if finish else None,
             first_token_ms=self.first_token_ms,
             provider_request_id=finish.request_id if finish else None,
@@ -114,6 +125,20 @@ class LiveRun:
         self.ended.set()
         if self.task is not None and self.outcome is None:
             self.task.cancel()
+
+    def _usage(self) -> Usage:
+        """Return the tokens of the whole answer: a continued one was given its beginning back."""
+        if self.finish is None:
+            return Usage(response_tokens=self.tokens or None)
+        usage, before = self.finish.usage, self.said_before
+        if not before or usage.prompt_tokens is None or usage.response_tokens is None:
+            return usage
+        before = min(before, usage.prompt_tokens)
+        return replace(
+            usage,
+            prompt_tokens=usage.prompt_tokens - before,
+            response_tokens=usage.response_tokens + before,
+        )
 
     def _event(self, deltas: list[Delta]) -> RunEvent:
         seq = self.answer.seq + 1

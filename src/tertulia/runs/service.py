@@ -165,7 +165,8 @@ class RunService:
             locked = await work.runs.lock(run_id, user_id=user_id)
             if locked.status.is_terminal:
                 return await work.runs.get(run_id, user_id=user_id)
-            finished = await end_as_stored(work, locked, _CANCELLED)
+            received = self.executor.tokens(run_id)
+            finished = await end_as_stored(work, locked, _CANCELLED, received=received)
             run = await work.runs.get(run_id, user_id=user_id)
             crash_point("cancel.before_commit")
         crash_point("cancel.committed")
@@ -202,7 +203,8 @@ class RunService:
             case OnBusy.INTERRUPT:
                 locked = await work.runs.lock_active(conversation.id)
                 for each in locked:
-                    await end_as_stored(work, each, _CANCELLED)
+                    received = self.executor.tokens(each.id)
+                    await end_as_stored(work, each, _CANCELLED, received=received)
                 return False, [each.id for each in locked]
 
     async def _prompt(

@@ -26,12 +26,6 @@ from tertulia.storage.unit_of_work import UnitOfWork
 
 _open: ContextVar[bool] = ContextVar("a unit of work is open", default=False)
 _ALIVE = statement("SELECT 1 AS alive")
-_UNSAFE = statement(
-    """
-    SELECT name FROM pg_settings WHERE setting = 'off'
-        AND name IN ('fsync', 'full_page_writes', 'synchronous_commit') ORDER BY name
-    """
-)
 _S = TypeVar("_S")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -41,15 +35,17 @@ _T = TypeVar("_T")
 class DatabaseLimits:
     """How long anything may take, so that no answer takes longer than seven seconds.
 
-    Acquiring (2 s) and one stuck statement (4.5 s) are what a request can wait for at worst: the
-    first fault ends it.
+    Waiting for a turn (1 s), connecting (2 s) and one stuck statement (4.5 s) are what a request
+    can wait for at worst: the first fault ends it.
     """
 
     pool_size: int = 10
     deletions: int = 2
     """At once; each may hold its connection for many seconds."""
+    turn_s: float = 1.0
+    """For one of the pool's connections while all are in use. A request waits for up to two, to
+    know who asks and to do what was asked, and is to be turned away within two seconds."""
     connect_s: float = 2.0
-    acquire_s: float = 2.0
     statement_s: float = 4.5
     lock_s: float = 4.0
     idle_in_transaction_s: float = 5.0
@@ -66,6 +62,7 @@ class Database:
     def __init__(self, pool: "asyncpg.Pool[Row]", dsn: str, limits: DatabaseLimits) -> None:
         self._pool = pool
         self._limits = limits
+        self._turns = asyncio.Semaphore(limits.pool_size)
         self._deletions = asyncio.Semaphore(limits.deletions)
         self.dsn = dsn
 
@@ -113,11 +110,6 @@ class Database:
         """
         async with self.reading() as work:
             await work.connection.one(_ALIVE)
-
-    async def unsafe_settings(self) -> list[str]:
-        """Return the settings without which PostgreSQL may lose what it acknowledged."""
-        async with self.reading() as work:
-            return [row.name for row in await work.connection.all(_UNSAFE)]
 
     async def close(self) -> None:
         """Close every connection; those that do not answer are cut."""
@@ -176,15 +168,16 @@ class Database:
         assert not _open.get(), "a unit of work is already open in this task"
         token = _open.set(True)
         try:
-            driver = await self._acquire()
-            try:
-                yield driver
-            except BaseException as error:
-                if breaks_connection(error):
-                    _cut(driver)
-                raise
-            finally:
-                await self._release(driver)
+            async with self._turn():
+                driver = await self._acquire()
+                try:
+                    yield driver
+                except BaseException as error:
+                    if breaks_connection(error):
+                        _cut(driver)
+                    raise
+                finally:
+                    await self._release(driver)
         except asyncpg.PostgresError as error:
             raise translated(error) or error from error
         except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
@@ -192,19 +185,29 @@ class Database:
         finally:
             _open.reset(token)
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        try:
+            async with asyncio.timeout(self._limits.turn_s):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise Overloaded from error
+        try:
+            yield
+        finally:
+            self._turns.release()
+
     async def _acquire(self) -> Driver:
         try:
-            return await self._pool.acquire(timeout=self._limits.acquire_s)
+            return await self._pool.acquire(timeout=self._limits.connect_s)
         except TimeoutError as error:
-            if self._pool.get_idle_size() == 0 and self._pool.get_size() >= self._limits.pool_size:
-                raise Overloaded from error
             raise DatabaseUnavailable from error
 
     async def _release(self, driver: Driver) -> None:
         if _is_open(driver) and driver.is_in_transaction():
             _cut(driver)
         # Shielded: a connection must find its way back even when its task is being cancelled.
-        await asyncio.shield(self._pool.release(driver, timeout=self._limits.acquire_s))
+        await asyncio.shield(self._pool.release(driver, timeout=self._limits.connect_s))
 
 
 def _is_open(driver: Driver) -> bool:

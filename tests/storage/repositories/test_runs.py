@@ -96,15 +96,14 @@ async def test_a_run_that_goes_on_has_nothing_to_replay(database: Database) -> N
 async def test_received_tokens_are_noted_where_nobody_knew_better(database: Database) -> None:
     cancelled, _ = await finish(database, Outcome(status=RunStatus.CANCELLED))
     known, _ = await finish(
-        database, Outcome(status=RunStatus.COMPLETED, usage=Usage(response_tokens=7))
+        database, Outcome(status=RunStatus.CANCELLED, usage=Usage(response_tokens=7))
     )
+    elsewhere, _ = await finish(
+        database, Outcome(status=RunStatus.COMPLETED, usage=Usage(response_tokens=3))
+    )
+    ended = [cancelled.run, known.run, elsewhere.run]
     async with database.reading() as work:
-        for run in (cancelled.run, known.run):
-            await work.runs.settle(
-                run.id, message_id=run.message_id, response_tokens=5, first_token_ms=1
-            )
-        usages = [
-            (await work.runs.get(run.id, user_id=run.user_id)).usage
-            for run in (cancelled.run, known.run)
-        ]
-    assert [usage and usage.response_tokens for usage in usages] == [5, 7]
+        for run in ended:
+            await work.runs.settle(run.id, attempt=run.attempt, response_tokens=5, first_token_ms=1)
+        usages = [(await work.runs.get(run.id, user_id=run.user_id)).usage for run in ended]
+    assert [usage and usage.response_tokens for usage in usages] == [5, 7, 3]

@@ -126,8 +126,10 @@ _FINISH = statement(
 )
 _SETTLE = statement(
     """
-    UPDATE messages SET response_tokens = :response_tokens, first_token_ms = :first_token_ms
-    WHERE id = :message_id AND run_id = :run_id AND response_tokens IS NULL
+    UPDATE messages m SET response_tokens = GREATEST(m.response_tokens, :response_tokens),
+        first_token_ms = COALESCE(m.first_token_ms, :first_token_ms)
+    FROM runs r WHERE m.id = r.message_id
+        AND r.id = :run_id AND r.attempt = :attempt AND r.status = 'cancelled'
     """
 )
 
@@ -330,13 +332,13 @@ class RunRepository(Repository):
         return None if row is None else Finished(_shown(row), row.another_waits)
 
     async def settle(
-        self, id_: UUID, *, message_id: UUID, response_tokens: int, first_token_ms: int | None
+        self, id_: UUID, *, attempt: int, response_tokens: int, first_token_ms: int | None
     ) -> None:
-        """Note what was received of an answer that somebody else ended, unless it is known."""
+        """Note what this attempt had received when somebody else cancelled it, if it is more."""
         await self._connection.run(
             _SETTLE,
             run_id=id_,
-            message_id=message_id,
+            attempt=attempt,
             response_tokens=response_tokens,
             first_token_ms=first_token_ms,
         )
