@@ -56,6 +56,7 @@ def test_neighbours_of_one_read_are_put_together() -> None:
     )
 
     assert deltas == [ReasoningDelta("ab"), TextDelta("Hi!")]
+    assert [delta.pieces for delta in deltas if not isinstance(delta, (ToolCall, Finish))] == [2, 2]
 
 
 def test_tool_calls_are_put_together_from_interleaved_pieces() -> None:

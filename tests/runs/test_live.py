@@ -75,11 +75,11 @@ def test_the_end_tells_what_the_provider_said_of_it(live: LiveRun) -> None:
 
 
 def test_without_a_bill_what_was_received_is_counted(live: LiveRun) -> None:
-    hear(live, TextDelta("a"), TextDelta("b"))
+    hear(live, TextDelta("a"), TextDelta("bc", pieces=2))
     live.end(RunStatus.FAILED)
     assert live.outcome is not None
-    assert live.outcome.usage == Usage(response_tokens=2)
-    assert live.answer.parts == (TextPart("ab"),)
+    assert live.outcome.usage == Usage(response_tokens=3)
+    assert live.answer.parts == (TextPart("abc"),)
 
 
 def test_a_continued_answer_is_billed_as_one(live: LiveRun) -> None:

@@ -67,6 +67,8 @@ class TextDelta:
     """More of the answer's text."""
 
     text: str
+    pieces: int = field(default=1, compare=False)
+    """In how many the provider sent it: about as many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class ReasoningDelta:
     """More of the model's reasoning."""
 
     text: str
+    pieces: int = field(default=1, compare=False)
+    """In how many the provider sent it: about as many tokens."""
 
 
 @dataclass(frozen=True, slots=True)

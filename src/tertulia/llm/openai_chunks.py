@@ -176,7 +176,7 @@ class ChunkReader:
             return
         self.began = self._has_output = True
         if deltas and isinstance(last := deltas[-1], kind):
-            deltas[-1] = kind(last.text + text)
+            deltas[-1] = kind(last.text + text, last.pieces + 1)
         else:
             deltas.append(kind(text))
 

@@ -152,9 +152,10 @@ class Executor:
         crash_point("run.before_model")
         async with aclosing(self.models.stream(request)) as deltas:
             async for delta in deltas:
+                is_first = live.received == 0
                 live.hear(delta)
                 self.writer.heard(live)
-                crash_point("run.first_token" if live.received == 1 else "run.token")
+                crash_point("run.first_token" if is_first else "run.token")
                 if live.waiting_chars:
                     await self.writer.room(live)
 

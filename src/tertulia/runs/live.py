@@ -40,7 +40,7 @@ class LiveRun:
     said_before: int = field(init=False)
     """How many events earlier attempts left of this answer: at least as many tokens."""
     received: int = 0
-    """How many deltas the provider sent to this process: about as many tokens."""
+    """In how many pieces the provider sent it to this process: about as many tokens."""
     first_token_ms: int | None = None
     finish: Finish | None = None
     outcome: Outcome | None = None
@@ -74,7 +74,7 @@ class LiveRun:
         if self.received == 0 and self.answer.seq == 0:
             waited_s = self.held.age_s + time.monotonic() - self.started
             self.first_token_ms = round(waited_s * 1000)
-        self.received += 1
+        self.received += 1 if isinstance(delta, ToolCall) else delta.pieces
         self._said.append(delta)
         if not isinstance(delta, ToolCall):
             self._waiting_chars += len(delta.text)
