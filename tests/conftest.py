@@ -10,12 +10,20 @@ from uuid import uuid1
 
 import asyncpg
 import pytest
+import structlog
 
 from tertulia.storage import migrations
 from tertulia.storage.database import Database, DatabaseLimits
 from tertulia.storage.embedded import EmbeddedPostgres
 
 TEMPLATE = "migrated_template"
+
+
+def pytest_configure() -> None:
+    """Log tracebacks plainly: the default draws them with all variables, which takes seconds."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+    )
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,13 @@ class TestBody:
             answer = await client.request("GET", "/", content=b"x" * 1001)
         assert answer.status_code == 413
 
+    async def test_of_a_get_never_reaches_the_app(self) -> None:
+        head = request_head("GET", "/", CLOSE, "Transfer-Encoding: chunked")
+        chunk = b"190\r\n" + b"x" * 400 + b"\r\n"
+        async with serve(Guard(echo, limits=LIMITS)) as port:
+            answer = await exchange(port, head, chunk * 10 + b"0\r\n\r\n")
+        assert (answer.status, answer.body) == (200, b"0\r\n\r\n")
+
     async def test_with_an_absurd_length_is_refused(self) -> None:
         async with client_of(Guard(echo, limits=LIMITS)) as client:
             answer = await client.post("/", headers={"Content-Length": "9" * 5000})

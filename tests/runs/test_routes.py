@@ -72,6 +72,38 @@ async def test_the_first_seeds_door_leads_to_the_same_thing(ana: Talker) -> None
     assert [message["content"] for message in messages] == ["Hello", DEFAULT_TEXT]
 
 
+@pytest.mark.parametrize("door", ["GET", "POST"])
+@pytest.mark.parametrize("key", [{}, {"Idempotency_Key": "once"}])
+async def test_a_reader_that_reconnects_at_the_door_gets_the_rest_and_no_second_answer(
+    ana: Talker, door: str, key: dict[str, str]
+) -> None:
+    conversation = await ana.new_conversation()
+    id_ = conversation.rpartition("/")[2]
+    get = f"/text/generate/stream?prompt=Hello&conversation_id={id_}"
+    path, body = (get, None) if door == "GET" else (f"{conversation}/runs", {"content": "Hello"})
+    headers = {"Accept": "text/event-stream", **key}
+    first = await ana.send(door, path, body, **headers)
+    whole = frames(first.text)
+    for after in (1, len(whole) - 1, len(whole)):
+        again = await ana.send(door, path, body, **headers, Last_Event_ID=str(after))
+        assert again.headers["Location"] == first.headers["Location"]
+        assert frames(again.text) == whole[after:]
+    assert len((await ana.send("GET", f"{conversation}/messages")).json()) == 2
+
+
+async def test_a_reader_that_reconnects_to_what_was_never_asked_is_told_to_stop(
+    ana: Talker,
+) -> None:
+    conversation = await ana.new_conversation()
+    id_ = conversation.rpartition("/")[2]
+    path = f"/text/generate/stream?prompt=Hello&conversation_id={id_}"
+    assert (await ana.send("GET", path, Last_Event_ID="3")).status_code == 204
+    await ana.ask(conversation, "Something else")
+    assert (await ana.send("GET", path, Last_Event_ID="3")).status_code == 204
+    missing = f"/text/generate/stream?prompt=Hello&conversation_id={uuid1()}"
+    assert (await ana.send("GET", missing, Last_Event_ID="3")).status_code == 404
+
+
 async def test_reasoning_and_tool_calls_are_events_and_parts(ana: Talker) -> None:
     conversation = await ana.new_conversation()
     call = {"name": "look_up", "arguments": '{"city": "Sevilla"}', "id": "c1"}

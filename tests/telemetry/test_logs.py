@@ -109,6 +109,22 @@ except Refused as error:
     assert "dear diary" not in text
 
 
+@pytest.mark.parametrize("options", ["as_json=True", "as_json=False"])
+def test_of_a_group_of_errors_each_is_told(options: str) -> None:
+    program = """
+import asyncpg
+try:
+    raise ExceptionGroup('two tasks', [asyncpg.DataError("'dear diary'"), KeyError('lost')])
+except ExceptionGroup as error:
+    log.error('unhandled exception', exc_info=error)
+"""
+    text = written_by(program, options)
+    assert "two tasks" in text
+    assert "asyncpg.exceptions.DataError" in text
+    assert "KeyError" in text
+    assert "dear diary" not in text
+
+
 def test_the_level_decides_what_is_written() -> None:
     program = "log.info('no'); log.warning('yes'); logging.getLogger('a').info('no')"
     assert [line["event"] for line in lines_of(program, "level='warning'")] == ["yes"]

@@ -156,12 +156,12 @@ class Guard:
             answer.start_limit = None
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """Return the body, or None for a method whose body nobody behind the guard reads."""
+        """Return the body to pass on; None if there is none. That of a GET is left out."""
         limits = self._limits
         check_target(scope, limit_bytes=limits.target_bytes)
         check_announced_size(scope, limit_bytes=limits.body_bytes)
         if scope["method"] not in _BODY_METHODS:
-            return None
+            return b"" if is_announced(scope) else None
         return await read_body(
             receive, limit_bytes=limits.body_bytes, deadline_s=limits.body_deadline_s
         )

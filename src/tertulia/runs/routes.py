@@ -1,6 +1,7 @@
 """Runs over HTTP."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import HTTPConnection
 
 from tertulia.auth.dependencies import CredentialsCheck, CurrentUser, StillAllowed
+from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.http.idempotency import REPLAYED, Idempotent
 from tertulia.http.paging import (
     Cursor,
@@ -58,13 +60,12 @@ async def start_run(
 
     202 and the run; with `Accept: text/event-stream` the run's events instead. The run goes on
     whether or not anybody reads. With an `Idempotency-Key` a retry within 24 hours gets the same
-    run.
+    run. A stream that broke off goes on when the same is asked with its `Last-Event-ID`.
     """
-    started = await runs.start(
-        conversation_id, body.to_send(), user_id=user.id, idempotent=idempotent
-    )
+    asked = _Asked(conversation_id, body.to_send(), user.id, idempotent)
     if _EVENT_STREAM in request.headers.get("accept", ""):
-        return _stream(runs, started, user.id, still_allowed)
+        return await _stream(request, runs, asked, still_allowed)
+    started = await asked.start(runs)
     return Response(
         RunResponse.of(started.run).model_dump_json(),
         status_code=202,
@@ -77,16 +78,15 @@ async def start_run(
 async def generate_stream(
     prompt: Annotated[str, Query(min_length=1, max_length=CONTENT_CHARS_MAX)],
     conversation_id: UUID,
+    request: Request,
     user: CurrentUser,
     runs: Runs,
     idempotent: Idempotent,
     still_allowed: StillAllowed,
 ) -> Response:
     """Send a message and read its answer as it is written (example 7-15 of the first seed)."""
-    started = await runs.start(
-        conversation_id, Send(content=prompt), user_id=user.id, idempotent=idempotent
-    )
-    return _stream(runs, started, user.id, still_allowed)
+    asked = _Asked(conversation_id, Send(content=prompt), user.id, idempotent)
+    return await _stream(request, runs, asked, still_allowed)
 
 
 @router.get("/conversations/{conversation_id}/runs")
@@ -152,10 +152,40 @@ async def list_models(_user: CurrentUser, runs: Runs) -> Sequence[ModelResponse]
     return [ModelResponse.of(info) for info in await runs.list_models()]
 
 
-def _stream(
-    runs: RunService, started: Started, user_id: UUID, still_allowed: CredentialsCheck
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request for an answer."""
+
+    conversation_id: UUID
+    send: Send
+    user_id: UUID
+    idempotent: IdempotentRequest | None
+
+    async def start(self, runs: RunService) -> Started:
+        return await runs.start(
+            self.conversation_id, self.send, user_id=self.user_id, idempotent=self.idempotent
+        )
+
+    async def find(self, runs: RunService) -> Started | None:
+        run = await runs.find_asked(self.conversation_id, self.send, user_id=self.user_id)
+        return None if run is None else Started(run, is_replay=True)
+
+
+async def _stream(
+    request: Request, runs: RunService, asked: _Asked, still_allowed: CredentialsCheck
 ) -> Response:
-    events = to_events(runs.follow(started.run.id, user_id=user_id), still_allowed)
+    seen = last_event_id(request)
+    seq = 0 if seen is None else parse_cursor(seen, field="header.Last-Event-ID")
+    # Readers of event streams reconnect by asking again. That is no wish for another answer.
+    is_reconnect = seen is not None and asked.idempotent is None
+    started = await (asked.find(runs) if is_reconnect else asked.start(runs))
+    if started is None:
+        # How such a reader is told to stop (HTML standard, section 9.2.3).
+        return Response(status_code=204)
+    after = seq if started.is_replay else 0
+    events = to_events(
+        runs.follow(started.run.id, user_id=asked.user_id, after=after), still_allowed
+    )
     return EventStreamResponse(events, retry_ms=RETRY_MS, headers=_headers(started))
 
 

@@ -130,6 +130,22 @@ class RunService:
         async with self.database.reading() as work:
             return await work.runs.get(run_id, user_id=user_id)
 
+    async def find_asked(self, conversation_id: UUID, send: Send, *, user_id: UUID) -> Run | None:
+        """Return the conversation's newest run, if it answers what `send` would ask.
+
+        Who lost a stream in the middle asks the same again, and wants the rest of that answer.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+        """
+        async with self.database.reading() as work:
+            run = await work.runs.find_newest(
+                conversation_id, user_id=user_id, content=send.content
+            )
+            if run is None:
+                await work.conversations.get(conversation_id, user_id=user_id)
+            return run
+
     async def list(
         self, conversation_id: UUID, *, user_id: UUID, limit: int, before_seq: int | None = None
     ) -> Sequence[Run]:

@@ -28,6 +28,9 @@ REDACTED = "[redacted]"
 _QUOTING = frozenset({"asyncpg", "json", "msgspec", "pydantic", "pydantic_core", "sqlalchemy"})
 # Libraries whose errors repeat what they were given.
 
+_ERRORS_MAX = 20
+# Of one line: causes, and members of groups.
+
 _REDACTION_DEPTH = 4
 # Deeper values are written as a mark: logs are flat here, and redaction must stay cheap.
 
@@ -126,10 +129,12 @@ def _frames(exc_info: ExcInfo) -> str:
 
     Drivers and parsers repeat their input in their messages; of theirs only the kind is told.
     """
+    return _told(exc_info[1], set())
+
+
+def _told(error: BaseException | None, seen: set[int]) -> str:
     lines: list[str] = []
-    error: BaseException | None = exc_info[1]
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
+    while error is not None and id(error) not in seen and len(seen) < _ERRORS_MAX:
         seen.add(id(error))
         kind = type(error)
         words = "" if kind.__module__.partition(".")[0] in _QUOTING else f": {error}"
@@ -137,6 +142,9 @@ def _frames(exc_info: ExcInfo) -> str:
         code = f" (SQLSTATE {state})" if state else ""
         frames = "".join(traceback.format_tb(error.__traceback__))
         lines.append(f"{frames}{kind.__module__}.{kind.__qualname__}{code}{words}")
+        if isinstance(error, BaseExceptionGroup):
+            each = cast("BaseExceptionGroup[BaseException]", error).exceptions
+            lines[-1] += "".join(f"\none of which\n{_told(one, seen)}" for one in each)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return "\ncaused by\n".join(lines)
 

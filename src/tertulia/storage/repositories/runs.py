@@ -33,6 +33,15 @@ _LIST = statement(
     f"""{_SELECT} WHERE r.conversation_id = :conversation_id AND r.user_id = :user_id
         AND r.seq < :before_seq ORDER BY r.seq DESC LIMIT :limit"""
 )
+_NEWEST = statement(
+    f"""
+    SELECT newest.* FROM ({_SELECT} WHERE r.conversation_id = :conversation_id
+        AND r.user_id = :user_id ORDER BY r.seq DESC LIMIT 1) newest
+    JOIN messages answer ON answer.id = newest.message_id
+    JOIN messages prompt ON prompt.id = answer.parent_id
+    WHERE prompt.content = COALESCE(:content, prompt.content)
+    """
+)
 _STATUSES = statement("SELECT id, status FROM runs WHERE id = ANY(CAST(:ids AS uuid[]))")
 _REPLAY = statement(
     """
@@ -241,6 +250,15 @@ class RunRepository(Repository):
             before_seq=2**63 - 1 if before_seq is None else before_seq,
         )
         return [_shown(row) for row in rows]
+
+    async def find_newest(
+        self, conversation_id: UUID, *, user_id: UUID, content: str | None
+    ) -> Run | None:
+        """Return the newest run of the user's conversation if it answers `content` (None: any)."""
+        row = await self._connection.first(
+            _NEWEST, conversation_id=conversation_id, user_id=user_id, content=content
+        )
+        return None if row is None else _shown(row)
 
     async def statuses(self, ids: Sequence[UUID]) -> dict[UUID, RunStatus]:
         """Return where runs stand; those that are gone are left out."""
