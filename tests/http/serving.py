@@ -17,14 +17,16 @@ from tertulia.telemetry.tasks import TaskSet
 
 
 @asynccontextmanager
-async def serve(app: ASGIApp) -> AsyncGenerator[int]:
+async def serve(
+    app: ASGIApp, *, protocol: type[HttpProtocol] = HttpProtocol
+) -> AsyncGenerator[int]:
     """Run the app in uvicorn as Tertulia does; give the port."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=HttpProtocol,
+            http=protocol,
             ws="websockets-sansio",
             lifespan="off",
             log_config=None,
