@@ -90,3 +90,19 @@ def test_every_setting_has_its_bounds(
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError):
         settings()
+
+
+@pytest.mark.parametrize(
+    ("value", "models"),
+    [
+        ("", None),
+        ("openai:gpt-4o", ("openai:gpt-4o",)),
+        (" openai:ft:a , anthropic:b,", ("openai:ft:a", "anthropic:b")),
+    ],
+)
+def test_the_models_on_offer_are_named_with_commas_between(
+    value: str, models: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERTULIA_MODELS", value)
+
+    assert settings().models == models

@@ -1,26 +1,28 @@
 """The ASGI application: the guard in front, the routes of all rooms behind it."""
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tertulia import __version__
 from tertulia.auth.routes import router as auth_router
 from tertulia.bootstrap import Services, running
 from tertulia.config import Settings
 from tertulia.conversations.routes import router as conversations_router
+from tertulia.http.cors import CrossOrigin
 from tertulia.http.errors import register_error_handlers
 from tertulia.http.guard import Guard, GuardLimits
 from tertulia.http.health import router as health_router
 from tertulia.runs.routes import router as runs_router
 from tertulia.runs.socket import router as socket_router
 
-_EXPOSED_HEADERS = ["Idempotent-Replayed", "Link", "Location", "Retry-After", "X-Request-ID"]
+_GENERATION = "/text/generate/stream"
+_STREAMS = re.compile(rf"{_GENERATION}|/runs/[^/]+/events")
 
 
 class Application:
@@ -30,11 +32,14 @@ class Application:
         self._settings = settings
         self._services: Services | None = None
         self.fastapi = self._routes()
-        self._guarded = Guard(
+        self._guarded: ASGIApp = Guard(
             self.fastapi,
             limits=GuardLimits(body_bytes=settings.max_body_bytes),
-            writing_reads=("/text/generate/stream",),
+            writing_reads=(_GENERATION,),
+            streams=_STREAMS,
         )
+        if settings.cors_origins:
+            self._guarded = CrossOrigin(self._guarded, origins=settings.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the lifespan."""
@@ -54,14 +59,6 @@ class Application:
             # A redirect would have to name this host, which only the client claims to know.
             redirect_slashes=False,
         )
-        if self._settings.cors_origins:
-            app.add_middleware(
-                CORSMiddleware,
-                allow_origins=self._settings.cors_origins,
-                allow_methods=["*"],
-                allow_headers=["*"],
-                expose_headers=_EXPOSED_HEADERS,
-            )
         register_error_handlers(app)
         for router in (
             health_router,

@@ -1,7 +1,7 @@
 """Builds everything once, from the settings, and takes it down again."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +16,7 @@ from tertulia.config import Settings
 from tertulia.conversations.service import ConversationService
 from tertulia.domain.errors import Draining, Unavailable
 from tertulia.domain.ids import new_id
+from tertulia.domain.models import ProviderFailed
 from tertulia.jobs.worker import JobWorker
 from tertulia.llm.catalog import ModelCatalog
 from tertulia.llm.local import BUNDLED_MODEL, LocalModel, bundled_model_path
@@ -46,7 +47,7 @@ _HAND_OVER_S = 2.0
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Services:
     """What the routes call, and what the server's life needs."""
 
@@ -56,10 +57,31 @@ class Services:
     changes: Changes
     database: Database
     feeds: Feeds
+    keeper: Keeper
+    jobs: JobWorker
+    tasks: TaskSet
+    drain_s: float
+    """How long answers that nobody else can go on with get to end."""
+    _handing_over: asyncio.Task[None] | None = None
 
     def begin_drain(self) -> None:
-        """Tell followers to go on elsewhere; called in the event loop when told to stop."""
-        self.feeds.drain()
+        """Take nothing on, and let runs and followers go on elsewhere.
+
+        Called in the event loop when the process is told to stop.
+        """
+        if self._handing_over is None:
+            self.jobs.stop()
+            self.feeds.drain()
+            handing_over = _hand_over(self.keeper, self.drain_s)
+            self._handing_over = self.tasks.spawn(handing_over, name="hand-over")
+
+    async def drain(self) -> None:
+        """Do the same, and wait until it is done. No request is open any more."""
+        self.begin_drain()
+        assert self._handing_over is not None
+        await self._handing_over
+        # What requests began while they were waited for.
+        await _hand_over(self.keeper, 0.0)
 
     async def check_readiness(self) -> None:
         """Make sure that requests can be served.
@@ -80,7 +102,6 @@ async def running(settings: Settings) -> AsyncGenerator[Services]:
 
     Raises:
         DatabaseUnavailable: There is no database.
-        UnsafeDatabase: It may lose what it acknowledged, and this is production.
         ValueError: The settings name a model that there is not.
     """
     assert settings.database_url is not None, "the entrance provides a database"
@@ -92,8 +113,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services]:
     engine = await Database.open(dsn, DatabaseLimits(pool_size=_ENGINE_CONNECTIONS))
     tasks, passwords = TaskSet(), Passwords()
     try:
-        await _check_durability(database, settings)
-        services, keeper = _build(
+        services = _build(
             settings,
             database=database,
             engine=engine,
@@ -102,8 +122,7 @@ async def running(settings: Settings) -> AsyncGenerator[Services]:
             tasks=tasks,
         )
         yield services
-        services.begin_drain()
-        await _hand_over(keeper, settings.drain_s)
+        await services.drain()
     finally:
         await tasks.cancel_all(_TASKS_END_S)
         passwords.close()
@@ -125,14 +144,18 @@ def build_models(settings: Settings) -> ModelCatalog:
     """Return every model that the settings make available, the bundled one loaded.
 
     Raises:
-        ValueError: There is none, or not the one that should be the default.
+        ValueError: There is none, or not the one that should be the default, or the local one
+            cannot be loaded.
     """
     providers: dict[str, Provider] = {}
     default = settings.default_model
     path = settings.local_model_path or bundled_model_path()
     if settings.local_model and path is not None:
         local = LocalModel(path)
-        local.load()
+        try:
+            local.load()
+        except ProviderFailed as failure:
+            raise ValueError(failure.message) from failure
         providers[local.name] = local
         default = default or f"{local.name}:{BUNDLED_MODEL}"
     if settings.openai_base_url or settings.openai_api_key:
@@ -156,7 +179,15 @@ def build_models(settings: Settings) -> ModelCatalog:
         providers["bedrock"] = OtherProvider("bedrock", {})
     if default is None:
         raise ValueError("There is no bundled model here: name one in TERTULIA_DEFAULT_MODEL")
-    return ModelCatalog(providers, default)
+    return ModelCatalog(providers, default, _offered(settings, providers))
+
+
+def _offered(settings: Settings, providers: Mapping[str, Provider]) -> Sequence[str] | None:
+    """Return all that is on offer, if the operator has named it; the bundled model always is."""
+    if settings.models is None:
+        return None
+    bundled = [f"local:{BUNDLED_MODEL}"] if "local" in providers else []
+    return list(dict.fromkeys((*bundled, *settings.models)))
 
 
 def _build(
@@ -167,7 +198,7 @@ def _build(
     models: ModelCatalog,
     passwords: Passwords,
     tasks: TaskSet,
-) -> tuple[Services, Keeper]:
+) -> Services:
     assert settings.secret_key is not None, "see `running`"
     process_id = new_id()
     notifier, feeds, changes = Notifier(engine), Feeds(), Changes()
@@ -194,9 +225,10 @@ def _build(
         ("feeds", follower.watch),
         ("keeper", keeper.run),
         ("jobs", jobs.run),
+        ("models", models.keep_fresh),
     ):
         tasks.spawn(_for_ever(name, loop), name=name)
-    services = Services(
+    return Services(
         auth=AuthService(
             database,
             passwords,
@@ -213,8 +245,11 @@ def _build(
         changes=changes,
         database=database,
         feeds=feeds,
+        keeper=keeper,
+        jobs=jobs,
+        tasks=tasks,
+        drain_s=settings.drain_s,
     )
-    return services, keeper
 
 
 async def _for_ever(name: str, loop: Callable[[], Awaitable[None]]) -> None:
@@ -257,17 +292,3 @@ def _looker(feeds: Feeds, keeper: Keeper, changes: Changes) -> Callable[[], None
         keeper.wake()
 
     return look
-
-
-class UnsafeDatabase(Exception):  # noqa: N818  named for what is wrong
-    """PostgreSQL may lose what it acknowledged."""
-
-
-async def _check_durability(database: Database, settings: Settings) -> None:
-    unsafe = await database.unsafe_settings()
-    if not unsafe:
-        return
-    names = ", ".join(unsafe)
-    if settings.environment == "production":
-        raise UnsafeDatabase(f"PostgreSQL runs with {names} off: it may lose stored messages")
-    log.warning("PostgreSQL may lose stored messages", off=names)

@@ -1,10 +1,10 @@
 """Every setting, from the environment and `.env`. Read only by the composition root."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _SECRET_BYTES_MIN = 32
 _FAMOUS_SECRETS = frozenset(
@@ -39,6 +39,12 @@ def _also(name: str) -> AliasChoices:
     return AliasChoices(f"TERTULIA_{name}", name)
 
 
+def _split_at_commas(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(name for part in value.split(",") if (name := part.strip()))
+
+
 class Settings(BaseSettings):
     """Settings; each is an environment variable of the same name, prefixed by `TERTULIA_`.
 
@@ -67,7 +73,8 @@ class Settings(BaseSettings):
         default=30,
         ge=0,
         le=3600,
-        description="Seconds that a start waits for that PostgreSQL to answer.",
+        description="Seconds that `serve` and `db upgrade` wait for that PostgreSQL to come up; "
+        "what waiting cannot mend (a wrong password, an unknown host) ends them at once.",
     )
     secret_key: SecretStr | None = Field(
         default=None,
@@ -107,6 +114,12 @@ class Settings(BaseSettings):
         default=None,
         description="The model that answers when none is named, as `provider:model`. Default: the "
         "bundled model, or the first of a configured provider.",
+    )
+    models: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split_at_commas)] = Field(
+        default=None,
+        description="All models on offer besides the bundled one, as `provider:model`, with "
+        "commas between. Default: those that the providers list; some list every model of the "
+        "account, the dearest too.",
     )
     local_model: bool = Field(default=True, description="Whether the bundled model is offered.")
     local_model_path: Path | None = Field(
@@ -177,7 +190,7 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         default=10,
         ge=0,
-        le=25,
+        le=15,
         description="Seconds that answers which cannot be continued elsewhere are given to end "
         "when a process is told to stop.",
     )

@@ -35,7 +35,7 @@ def auth(database: Database, passwords: Passwords) -> AuthService:
 
 @pytest.fixture
 def administration(database: Database, passwords: Passwords) -> UserAdministration:
-    return UserAdministration(database, passwords)
+    return UserAdministration(database, passwords, Notifier(database))
 
 
 @pytest.fixture

@@ -62,6 +62,11 @@ class TestCheckUsername:
     def test_takes_names_of_any_script(self, name: str) -> None:
         assert check_username(name) == name
 
+    @pytest.mark.parametrize("name", ["\u0301" * 4, "___", "...", "🔑🔑🔑", "- -"])
+    def test_refuses_what_has_no_letter_and_no_digit(self, name: str) -> None:
+        with pytest.raises(ValueError, match="Must have a letter or a digit"):
+            check_username(name)
+
     @pytest.mark.parametrize(
         "name",
         [

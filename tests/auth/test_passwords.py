@@ -12,8 +12,8 @@ from .conftest import CHEAP
 
 @pytest.fixture
 def narrow() -> Iterator[Passwords]:
-    """One thread, and room for one who waits; a hash takes long enough to meet others."""
-    passwords = Passwords(HashingCost(memory_kib=64 * 1024), threads=1, waiting_max=1)
+    """One thread, for which nobody waits long; a hash takes long enough to meet others."""
+    passwords = Passwords(HashingCost(memory_kib=64 * 1024), threads=1, waiting_s=0.01)
     yield passwords
     passwords.close()
 
@@ -61,12 +61,15 @@ class TestVerify:
 
 
 class TestBounds:
-    async def test_more_than_may_wait_are_refused(self, narrow: Passwords) -> None:
+    async def test_who_has_waited_too_long_is_refused(self, narrow: Passwords) -> None:
         made = await asyncio.gather(
             *(narrow.hash("secret") for _ in range(5)), return_exceptions=True
         )
-        assert sum(isinstance(one, str) for one in made) == 2
-        assert sum(isinstance(one, Overloaded) for one in made) == 3
+        assert sum(isinstance(one, str) for one in made) == 1
+        assert sum(isinstance(one, Overloaded) for one in made) == 4
+
+    async def test_any_number_may_wait_that_long(self, passwords: Passwords) -> None:
+        assert len(await asyncio.gather(*(passwords.hash("secret") for _ in range(200)))) == 200
 
     async def test_who_gives_up_leaves_room_for_others(self, narrow: Passwords) -> None:
         for _ in range(5):

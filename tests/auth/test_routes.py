@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -16,6 +17,7 @@ ACCOUNT: dict[str, Any] = {
     "username": "alice",
     "password": PASSWORD,
 }
+LOGIN, CONFIRM = (401, "wrong_credentials"), (403, "wrong_password")
 
 
 async def register(client: httpx2.AsyncClient, **changed: object) -> httpx2.Response:
@@ -107,6 +109,21 @@ class TestLogin:
         assert wrong.json()["detail"] == "Incorrect email or password"
         assert wrong.headers["www-authenticate"] == "Bearer"
 
+    @pytest.mark.parametrize("name", ["alice", "nobody"])
+    async def test_with_fifty_wrong_passwords_is_429_and_says_until_when(
+        self, client: httpx2.AsyncClient, name: str
+    ) -> None:
+        await register(client)
+        for _ in range(50):
+            answer = await login(client, f"{name}@example.com", "a guess")
+            assert refusal(answer) == (401, "wrong_credentials")
+        for password in ("a guess", PASSWORD):
+            answer = await login(client, f"{name}@example.com", password)
+            assert refusal(answer) == (429, "too_many_attempts")
+            assert 880 < int(answer.headers["retry-after"]) <= 900
+        assert (await register(client, email="b@example.com", username="bob")).status_code == 201
+        assert (await login(client, "b@example.com")).status_code == 200
+
     async def test_with_an_empty_password_is_401(self, client: httpx2.AsyncClient) -> None:
         await register(client)
         assert (await login(client, "alice@example.com", "")).status_code == 401
@@ -159,6 +176,15 @@ class TestRefresh:
             assert (await ana.me(token)).status_code == 401
         assert (await ana.refresh(tokens["refresh_token"])).status_code == 401
 
+    async def test_made_up_from_a_session_that_is_known_is_401_and_ends_nothing(
+        self, ana: Person
+    ) -> None:
+        (session,) = (await ana.send("GET", "/auth/sessions")).json()
+        made_up = f"rt_{UUID(session['id']).hex}_{'A' * 43}.{'A' * 43}"
+        assert refusal(await ana.refresh(made_up)) == (401, "unauthenticated")
+        assert (await ana.me()).status_code == 200
+        assert (await ana.refresh()).status_code == 200
+
     async def test_with_something_else_is_401(self, ana: Person) -> None:
         for token in ("x", ana.access_token, "rt_" + "é" * 32, "sk-" + "a" * 43):
             assert (await ana.refresh(token)).status_code == 401
@@ -198,6 +224,24 @@ class TestPassword:
         answer = await ana.send("POST", "/auth/password", body)
         assert refusal(answer) == (422, "invalid_request")
         assert PASSWORD not in answer.text
+
+
+class TestGuessing:
+    async def test_is_refused_alike_at_every_door(self, ana: Person) -> None:
+        change = {"current_password": "a guess", "new_password": "a new one"}
+        doors: list[tuple[str, str, dict[str, str], tuple[int, str]]] = [
+            ("POST", "/auth/login", {"email": "ANA@example.com", "password": "a guess"}, LOGIN),
+            ("POST", "/auth/password", change, CONFIRM),
+            ("DELETE", "/auth/me", {"password": "a guess"}, CONFIRM),
+        ]
+        for number in range(50):
+            method, path, body, expected = doors[number % 3]
+            assert refusal(await ana.send(method, path, body)) == expected, number
+        for method, path, body, _ in doors:
+            answer = await ana.send(method, path, body)
+            assert refusal(answer) == (429, "too_many_attempts"), path
+            assert int(answer.headers["retry-after"]) > 0
+        assert (await ana.me()).status_code == 200
 
 
 class TestSessions:

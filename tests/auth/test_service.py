@@ -7,9 +7,10 @@ from uuid import UUID
 import pytest
 
 from tertulia.auth.administration import UserAdministration
+from tertulia.auth.guesses import GUESSES_WINDOW_S, Guesses
 from tertulia.auth.passwords import HashingCost, Passwords
 from tertulia.auth.service import AuthService, Tokens
-from tertulia.domain.conversations import Role
+from tertulia.auth.tokens import RefreshToken
 from tertulia.domain.errors import (
     ApiKeyNotFound,
     EmailTaken,
@@ -19,6 +20,7 @@ from tertulia.domain.errors import (
     SessionNotFound,
     TertuliaError,
     TooManyApiKeys,
+    TooManyAttempts,
     Unauthenticated,
     UserInactive,
     UsernameTaken,
@@ -27,14 +29,25 @@ from tertulia.domain.errors import (
     WrongPassword,
 )
 from tertulia.domain.ids import new_id
-from tertulia.domain.parts import TextPart
+from tertulia.domain.runs import RunStatus
 from tertulia.domain.users import User
 from tertulia.storage.database import Database
 from tertulia.storage.notices import Listener, Notice
+from tertulia.storage.statements import statement
 
+from .answers import answer_of, begin_answer
 from .people import PASSWORD
 
 EMAIL = "ana@example.com"
+_NO_DELETION = statement(
+    """
+    CREATE FUNCTION no_deletion() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN RAISE EXCEPTION USING ERRCODE = ''53100''; END'
+    """
+)
+_ON_DELETE = statement(
+    "CREATE TRIGGER t BEFORE DELETE ON users FOR EACH ROW EXECUTE FUNCTION no_deletion()"
+)
 
 
 async def register(auth: AuthService, name: str = "ana") -> User:
@@ -58,35 +71,6 @@ async def session_id(auth: AuthService, tokens: Tokens) -> UUID:
     found = (await auth.authenticate(tokens.access_token)).session_id
     assert found is not None
     return found
-
-
-async def start_run(database: Database, user: User) -> UUID:
-    """Store a conversation whose first message is being answered."""
-    async with database.transaction() as work:
-        conversation = await work.conversations.create(
-            new_id(), user_id=user.id, title=None, model_type="scripted:parrot"
-        )
-        locked = await work.conversations.lock(conversation.id, user_id=user.id)
-        message, locked = await work.messages.append(
-            locked,
-            new_id(),
-            parent=work.messages.head(locked),
-            role=Role.USER,
-            parts=[TextPart("hello")],
-        )
-        run = await work.runs.create(
-            new_id(),
-            user_id=user.id,
-            conversation_id=conversation.id,
-            message_id=message.id,
-            seq=1,
-            model_type="scripted:parrot",
-            settings={},
-            max_attempts=3,
-            owner=new_id(),
-            lease=timedelta(seconds=30),
-        )
-    return run.id
 
 
 class TestRegister:
@@ -164,6 +148,60 @@ class TestLogin:
             stronger.close()
         async with database.reading() as work:
             assert "m=16," in (await work.users.get_credentials(user.id)).password_hash
+
+
+class TestGuessing:
+    """Wrong passwords, of which three are allowed here."""
+
+    @pytest.fixture
+    def auth(self, auth: AuthService) -> AuthService:
+        return replace(auth, guesses=Guesses(most=3))
+
+    async def guess(self, auth: AuthService, name: str, address: str = "192.0.2.1") -> str:
+        with pytest.raises(TertuliaError) as refused:
+            await auth.login(email=f"{name}@example.com", password="a guess", address=address)
+        return refused.value.code
+
+    @pytest.mark.parametrize("name", ["ana", "nobody"])
+    async def test_is_not_answered_for_long_whoever_is_meant(
+        self, auth: AuthService, passwords: Passwords, name: str
+    ) -> None:
+        await register(auth)
+        codes = [await self.guess(auth, name) for _ in range(5)]
+        assert codes == ["wrong_credentials"] * 3 + ["too_many_attempts"] * 2
+        assert passwords.verified == 3
+        with pytest.raises(TooManyAttempts) as refused:
+            await auth.login(email=f"{name}@example.com", password=PASSWORD, address="192.0.2.1")
+        assert 0 < (refused.value.retry_after_s or 0) <= GUESSES_WINDOW_S
+
+    async def test_at_once_is_no_way_around(self, auth: AuthService, passwords: Passwords) -> None:
+        await register(auth)
+        codes = await asyncio.gather(*(self.guess(auth, "ana") for _ in range(20)))
+        assert Counter(codes) == {"wrong_credentials": 3, "too_many_attempts": 17}
+        assert passwords.verified == 3
+
+    async def test_locks_nobody_out_elsewhere(self, auth: AuthService) -> None:
+        await register(auth)
+        await register(auth, "bob")
+        for _ in range(4):
+            await self.guess(auth, "ana")
+        assert await auth.login(email=EMAIL, password=PASSWORD, address="192.0.2.2")
+        assert await auth.login(email="bob@example.com", password=PASSWORD, address="192.0.2.1")
+
+    async def test_is_counted_at_every_door_that_takes_a_password(self, auth: AuthService) -> None:
+        user = await register(auth)
+        where = "192.0.2.1"
+        await self.guess(auth, "ANA")
+        with pytest.raises(WrongPassword):
+            await auth.change_password(user.id, current="a guess", new="a new one", address=where)
+        with pytest.raises(WrongPassword):
+            await auth.delete_account(user.id, password="a guess", address=where)
+        with pytest.raises(TooManyAttempts):
+            await auth.login(email=EMAIL, password=PASSWORD, address=where)
+        with pytest.raises(TooManyAttempts):
+            await auth.change_password(user.id, current=PASSWORD, new="a new one", address=where)
+        with pytest.raises(TooManyAttempts):
+            await auth.delete_account(user.id, password=PASSWORD, address=where)
 
 
 class TestAuthenticate:
@@ -275,9 +313,32 @@ class TestRefresh:
         (won,) = [one for one in outcomes if isinstance(one, Tokens)]
         await assert_dead(auth, won)
 
+    async def test_used_long_ago_still_ends_the_session(self, auth: AuthService) -> None:
+        await register(auth)
+        first = newest = await login(auth)
+        for _ in range(5):
+            newest = await auth.refresh(newest.refresh_token)
+        with pytest.raises(RefreshTokenReused):
+            await auth.refresh(first.refresh_token)
+        await assert_dead(auth, newest)
+
+    async def test_with_a_made_up_token_ends_nothing(self, auth: AuthService) -> None:
+        await register(auth)
+        tokens = await login(auth)
+        known = await session_id(auth, tokens)
+        for token in (
+            RefreshToken.first(known).text,
+            f"rt_{known.hex}_{'a' * 43}.{tokens.refresh_token.partition('.')[2]}",
+        ):
+            with pytest.raises(Unauthenticated) as refused:
+                await auth.refresh(token)
+            assert type(refused.value) is Unauthenticated
+        assert await auth.authenticate(tokens.access_token)
+        assert await auth.refresh(tokens.refresh_token)
+
     async def test_with_a_session_nobody_has_is_refused(self, auth: AuthService) -> None:
         with pytest.raises(Unauthenticated):
-            await auth.refresh(f"rt_{new_id().hex}_{'a' * 43}")
+            await auth.refresh(RefreshToken.first(new_id()).text)
 
 
 class TestLogout:
@@ -365,7 +426,7 @@ class TestDeleteAccount:
         user = await register(auth)
         await auth.create_api_key(user.id, name="laptop")
         await login(auth)
-        run_id = await start_run(database, user)
+        run_id = (await begin_answer(database, user.id)).id
         heard: list[Notice] = []
         listening, told = asyncio.Event(), asyncio.Event()
 
@@ -389,6 +450,19 @@ class TestDeleteAccount:
             assert await work.runs.statuses([run_id]) == {}
             with pytest.raises(UserNotFound):
                 await work.users.get(user.id)
+
+    async def test_that_fails_loses_nothing_of_an_answer(
+        self, auth: AuthService, database: Database
+    ) -> None:
+        user = await register(auth)
+        run = await begin_answer(database, user.id)
+        async with database.transaction() as work:
+            await work.connection.run(_NO_DELETION)
+            await work.connection.run(_ON_DELETE)
+        with pytest.raises(TertuliaError):
+            await auth.delete_account(user.id, password=PASSWORD)
+        assert await login(auth)
+        assert await answer_of(database, run) == (RunStatus.CANCELLED, "one two", False)
 
     async def test_frees_address_and_name(self, auth: AuthService) -> None:
         user = await register(auth)

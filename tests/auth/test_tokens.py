@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from tertulia.auth.tokens import (
     AccessTokens,
+    RefreshToken,
     Secret,
     is_api_key,
     new_api_key,
-    new_refresh_token,
-    session_of,
 )
 from tertulia.domain.errors import Unauthenticated
 from tertulia.domain.ids import new_id
@@ -185,11 +184,25 @@ class TestRead:
 
 
 class TestRefreshToken:
-    def test_names_its_session(self) -> None:
-        assert session_of(new_refresh_token(SESSION_ID).text) == SESSION_ID
+    def test_says_what_it_is(self) -> None:
+        token = RefreshToken.first(SESSION_ID)
+        assert token.session_id == SESSION_ID
+        assert RefreshToken.read(token.text) == token
+
+    def test_has_its_family_in_common_with_the_next(self) -> None:
+        token = RefreshToken.first(SESSION_ID)
+        following = token.next()
+        assert (following.session_id, following.family) == (SESSION_ID, token.family)
+        assert following.own != token.own
 
     def test_is_never_twice_the_same(self) -> None:
-        assert new_refresh_token(SESSION_ID).hash != new_refresh_token(SESSION_ID).hash
+        one, other = (RefreshToken.first(SESSION_ID) for _ in range(2))
+        assert len({one.family, one.own, other.family, other.own}) == 4
+
+    def test_does_not_show_itself_when_printed(self) -> None:
+        token = RefreshToken.first(SESSION_ID)
+        assert token.family.text not in repr(token)
+        assert token.own.text not in repr(token)
 
     @pytest.mark.parametrize(
         "text",
@@ -197,17 +210,20 @@ class TestRefreshToken:
             "",
             "rt_",
             f"rt_{SESSION_ID.hex}_short",
-            f"rt_{SESSION_ID.hex.upper()}_{'a' * 43}",
-            f"rt_{SESSION_ID}_{'a' * 43}",
-            f"rt_{SESSION_ID.hex}_{'a' * 43}\n",
-            f"rt_{'٣' * 32}_{'a' * 43}",
+            f"rt_{SESSION_ID.hex}_{'a' * 43}",
+            f"rt_{SESSION_ID.hex}_{'a' * 43}.{'a' * 42}",
+            f"rt_{SESSION_ID.hex}_{'a' * 87}",
+            f"rt_{SESSION_ID.hex.upper()}_{'a' * 43}.{'a' * 43}",
+            f"rt_{SESSION_ID}_{'a' * 43}.{'a' * 43}",
+            f"rt_{SESSION_ID.hex}_{'a' * 43}.{'a' * 43}\n",
+            f"rt_{'٣' * 32}_{'a' * 43}.{'a' * 43}",
             "sk-" + "a" * 43,
             "\ud800",
         ],
     )
-    def test_anything_else_names_none(self, text: str) -> None:
+    def test_anything_else_is_none(self, text: str) -> None:
         with pytest.raises(Unauthenticated):
-            session_of(text)
+            RefreshToken.read(text)
 
 
 class TestApiKey:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tertulia.cli.chat_client import ApiRefused, ChatClient
+from tertulia.cli.logins import KeptLogin
 from tests.cli.processes import Process, run, wait_until
-from tests.cli.serving import SECRET_KEY, Home, call, log_in, register, url_of
+from tests.cli.serving import PASSWORD, SECRET_KEY, Home, call, log_in, register, url_of
 
 
 @pytest.fixture
@@ -79,6 +81,75 @@ def test_a_wrong_token_is_refused_in_words(home: Home, settings: dict[str, str])
         done = run("tertulia", ("chat", "--url", url_of(server)), env=env, cwd=home.directory)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_is_not_there_is_said_at_once(home: Home) -> None:
+    url = "http://127.0.0.1:1"
+    done = run("tertulia", ("chat", "--url", url), env=home.env, cwd=home.directory)
+    assert done.returncode == 1
+    assert f"{url} does not answer: nothing listens there. Start a server with" in done.stderr
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://", "http://[::1", "http://a:b"])
+def test_what_is_no_url_is_refused(home: Home, url: str) -> None:
+    done = run("tertulia", ("chat", "--url", url), env=home.env, cwd=home.directory)
+    assert done.returncode == 2
+    assert "--url must look like" in done.stderr
+
+
+def test_a_login_is_kept_renewed_shared_and_ended(
+    home: Home, settings: dict[str, str], tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    home.settings = settings | {"XDG_CONFIG_HOME": str(config)}
+    with home.serve() as server:
+        url = url_of(server)
+        client = ChatClient(url, kept=KeptLogin(config / "tertulia", url))
+        with pytest.raises(ApiRefused, match=r"^Email: Must be an e-mail address\. Username: It"):
+            client.register("alice", "a", PASSWORD)
+        client.register("alice@example.com", "alice", PASSWORD)
+
+        # The next starts need no password, and do not end the login for those that run.
+        for _ in range(2):
+            done = run("tertulia", ("chat", "--url", url), env=home.env, cwd=home.directory)
+            assert "Hello alice" in done.stderr
+        client.renew()
+        token = client.token
+        assert client.call("GET", "/auth/me")["username"] == "alice"
+
+        done = run("tertulia", ("chat", "--url", url, "--logout"), env=home.env, cwd=home.directory)
+        assert f"Logged out of {url}" in done.stderr
+        assert call(f"{url}/auth/me", token=token).status == 401
+        done = run("tertulia", ("chat", "--url", url), env=home.env, cwd=home.directory)
+        assert done.returncode == 2
+        assert "TERTULIA_TOKEN" in done.stderr
+
+
+def test_a_login_that_was_ended_elsewhere_is_forgotten(
+    home: Home, settings: dict[str, str], tmp_path: Path
+) -> None:
+    home.settings = settings
+    with home.serve() as server:
+        url = url_of(server)
+        kept = KeptLogin(tmp_path, url)
+        client = ChatClient(url, kept=kept)
+        client.register("alice@example.com", "alice", PASSWORD)
+        call(f"{url}/auth/logout", "POST", token=client.token)
+        with pytest.raises(ApiRefused):
+            client.call("GET", "/auth/me")
+        assert kept.find() is None
+
+
+def test_a_logout_that_the_server_cannot_be_told_is_said(home: Home, tmp_path: Path) -> None:
+    home.settings = {"XDG_CONFIG_HOME": str(tmp_path)}
+    url = "http://127.0.0.1:1"
+    kept = KeptLogin(tmp_path / "tertulia", url)
+    with kept.alone():
+        kept.keep("a refresh token")
+    done = run("tertulia", ("chat", "--url", url, "--logout"), env=home.env, cwd=home.directory)
+    assert done.returncode == 1
+    assert "could not be told" in done.stderr
+    assert kept.find() is None
 
 
 def talk(home: Home, url: str, token: str) -> "subprocess.Popen[str]":

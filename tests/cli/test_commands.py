@@ -2,8 +2,12 @@
 
 import pytest
 
+from tertulia import __version__
 from tertulia.storage import migrations
+from tests.cli.processes import run
 from tests.cli.serving import PASSWORD, SECRET_KEY, Home
+
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 
 
 @pytest.fixture
@@ -39,6 +43,9 @@ def test_accounts_are_made_listed_closed_and_opened(told: Home) -> None:
 
     assert told.command("user", "activate", who[0]).stdout.split()[-1] == "administrator."
 
+    assert "Deleted" in told.command("user", "delete", "BOB@example.com", "--yes").stdout
+    assert not told.command("user", "list").stdout
+
 
 @pytest.mark.parametrize(
     ("arguments", "stdin", "words"),
@@ -46,8 +53,10 @@ def test_accounts_are_made_listed_closed_and_opened(told: Home) -> None:
         (("create", "bob@example.com", "bob", "--password-stdin"), "x", "characters"),
         (("create", "bob@example.com", "bob"), PASSWORD, "--password-stdin"),
         (("deactivate", "nobody@example.com"), "", "not found"),
+        (("delete", "nobody@example.com", "--yes"), "", "not found"),
+        (("delete", "nobody@example.com"), "y\n", "--yes"),
     ],
-    ids=["password", "no terminal", "nobody"],
+    ids=["password", "no terminal", "nobody", "nobody to delete", "nobody to ask"],
 )
 def test_what_cannot_be_done_is_said_without_a_traceback(
     told: Home, arguments: tuple[str, ...], stdin: str, words: str
@@ -56,6 +65,32 @@ def test_what_cannot_be_done_is_said_without_a_traceback(
     assert done.returncode in {1, 2}
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("doctor",), ("db", "current"), ("user", "list")], ids=lambda words: words[0]
+)
+def test_nobody_waits_long_for_a_database_that_is_not_there(
+    home: Home, arguments: tuple[str, ...]
+) -> None:
+    home.settings = {"DATABASE_URL": NOWHERE, "SECRET_KEY": SECRET_KEY}
+    done = home.command(*arguments)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "PostgreSQL did not answer for 3 s: nothing listens at 127.0.0.1:1." in said
+    assert "Traceback" not in said
+
+
+def test_it_says_which_version_it_is(home: Home) -> None:
+    done = run("tertulia", ("--version",), env=home.env, cwd=home.directory)
+    assert done.stdout.split() == ["tertulia", __version__]
+
+
+def test_a_terminal_without_utf_8_is_no_reason_to_fail(home: Home) -> None:
+    env = home.env | {"PYTHONIOENCODING": "ascii", "TERTULIA_POOL_SIZE": "many"}
+    done = run("tertulia", ("doctor",), env=env, cwd=home.directory)
+    assert done.returncode == 2
+    assert done.stdout.startswith("? These settings are wrong:")
 
 
 def test_without_a_database_url_commands_use_the_embedded_one(home: Home) -> None:
@@ -69,10 +104,17 @@ def test_without_a_database_url_commands_use_the_embedded_one(home: Home) -> Non
 def test_the_doctor_finds_a_forgetful_database_and_a_silent_provider(told: Home) -> None:
     done = told.command("doctor")
     assert done.returncode == 1
-    assert "fsync is off" in done.stderr
-    assert "The provider 'openai' cannot list its models" in done.stderr
-    assert "2 of the checks above failed" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert not done.stderr
+    said = done.stdout
+    assert "free for data" not in said
+    in_order = [
+        "The settings can be read",
+        "fsync is off",
+        "The provider 'openai' cannot list its models",
+        "2 of the checks above failed",
+    ]
+    assert [words for words in in_order if words in said] == in_order
+    assert sorted(in_order, key=said.index) == in_order
 
 
 @pytest.mark.model

@@ -44,6 +44,7 @@ def test_a_second_start_finds_accounts_tokens_and_key(home: Home) -> None:
         url = url_of(server)
         assert log_in(url).status == 200
         assert call(f"{url}/auth/me", token=token).body["username"] == "alice"
+        assert "/auth/register" not in server.said()
 
 
 @pytest.mark.faults
@@ -114,13 +115,42 @@ def test_a_taken_port_is_said_before_anything_is_started(home: Home) -> None:
     assert not home.data_dir.exists()
 
 
-def test_a_signal_while_it_starts_leaves_nothing_behind(home: Home) -> None:
+@pytest.mark.parametrize("words", ["Creating a PostgreSQL", "Starting PostgreSQL", "Loading"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_while_it_starts_ends_it_as_that_signal_and_leaves_nothing_behind(
+    home: Home, words: str, signum: signal.Signals
+) -> None:
     with home.serve() as server:
-        server.wait_for("Starting PostgreSQL")
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
+        server.wait_for(words)
+        server.signal(signum)
+        # Told once more while it cleans up, it does so all the same.
+        server.signal(signum)
+        assert server.wait() == -signum
+        assert "Stopped before it was ready" in server.said()
         assert "Traceback" not in server.said()
     assert home.postgres_pid() is None
+    assert not list(home.data_dir.glob("postgres.new.*"))
+
+
+def test_a_signal_while_workers_start_ends_it_as_that_signal(home: Home) -> None:
+    with home.serve("--workers", "2") as server:
+        server.wait_for("Loading models")
+        wait_until(server.children)
+        # As Ctrl-C in a terminal does, to the whole group.
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.wait() == -signal.SIGINT
+        assert "Traceback" not in server.said()
+    assert home.postgres_pid() is None
+
+
+def test_a_signal_while_it_waits_for_its_database_ends_it_as_that_signal(home: Home) -> None:
+    url = "postgresql://nobody@127.0.0.1:1/nothing"
+    home.settings = {"DATABASE_URL": url, "SECRET_KEY": SECRET_KEY}
+    with home.serve() as server:
+        line = server.wait_for("Waiting for PostgreSQL")
+        assert "up to 30 s more: nothing listens at 127.0.0.1:1" in line
+        server.signal(signal.SIGTERM)
+        assert server.wait(within_s=5) == -signal.SIGTERM
 
 
 @pytest.mark.faults
@@ -154,6 +184,20 @@ def test_with_a_database_url_it_uses_that_database(home: Home, dsn: str) -> None
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
     assert not home.data_dir.exists()
+
+
+def test_a_forgetful_database_is_refused_in_production_before_anything_is_changed(
+    home: Home, dsn: str
+) -> None:
+    home.settings = {
+        "DATABASE_URL": dsn,
+        "SECRET_KEY": SECRET_KEY,
+        "TERTULIA_ENVIRONMENT": "production",
+    }
+    done = home.command("serve", "--port", "0", "--workers", "2")
+    assert done.returncode == 1
+    assert done.stderr.count("fsync is off. Turn it on:") == 1
+    assert "Migrating" not in done.stderr
 
 
 def test_a_start_that_fails_is_told_in_words_and_leaves_nothing_behind(home: Home) -> None:

@@ -77,6 +77,10 @@ class TestCreateConversation:
         assert (message["role"], message["parent_id"]) == ("user", None)
         assert made == await ana.get(f"/conversations/{made['id']}")
 
+    async def test_with_an_empty_first_message_has_none(self, ana: Person) -> None:
+        answer = await ana.send("POST", "/conversations", {"title": "t", "first_message": ""})
+        assert (answer.status_code, answer.json()["message_count"]) == (201, 0)
+
     async def test_names_the_field_that_is_wrong_and_stores_nothing(self, ana: Person) -> None:
         bodies: tuple[tuple[object, str], ...] = (
             ({"title": " \t"}, "body.title"),
@@ -159,7 +163,21 @@ class TestUpdateConversation:
             "model_type": "a:b",
             "updated_at": changed["updated_at"],
         }
-        assert (await ana.send("PATCH", path, {"title": None})).json()["title"] is None
+
+    async def test_by_nulls_or_by_nothing_changes_nothing(self, ana: Person) -> None:
+        made = (await ana.send("POST", "/conversations", {"title": "t"})).json()
+        path = f"/conversations/{made['id']}"
+        for body in ({}, {"title": None, "is_archived": None}):
+            answer = await ana.send("PATCH", path, body)
+            assert (answer.status_code, answer.json()) == (200, made)
+        archived = await ana.send("PATCH", path, {"title": None, "is_archived": True})
+        assert (archived.json()["title"], archived.json()["is_archived"]) == ("t", True)
+
+    async def test_by_an_empty_title_is_untitled(self, ana: Person) -> None:
+        made = (await ana.send("POST", "/conversations", {"title": "t"})).json()
+        path = f"/conversations/{made['id']}"
+        assert (await ana.send("PATCH", path, {"title": ""})).json()["title"] is None
+        assert (await ana.get(path))["title"] is None
 
     async def test_by_put_keeps_what_is_left_out(self, ana: Person) -> None:
         made = (await ana.send("POST", "/conversations", {"model_type": "a:b"})).json()
@@ -170,7 +188,7 @@ class TestUpdateConversation:
     async def test_refuses_what_it_does_not_know(self, ana: Person) -> None:
         path = await ana.converse()
         before = await ana.get(path)
-        for method, body in (("PATCH", {}), ("PATCH", {"message_count": 0}), ("PUT", {})):
+        for method, body in (("PATCH", {"message_count": 0}), ("PUT", {})):
             assert (await ana.send(method, path, body)).status_code == 422
         assert await ana.get(path) == before
 
@@ -203,6 +221,7 @@ class TestUpdateConversation:
 class TestOthers:
     REQUESTS = (
         ("GET", "", None),
+        ("PATCH", "", {"title": None}),
         ("PATCH", "", {"title": "mine"}),
         ("PATCH", "", {"head_id": str(uuid1())}),
         ("PUT", "", {"title": "mine"}),

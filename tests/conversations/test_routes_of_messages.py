@@ -9,12 +9,14 @@ import pytest
 from tests.conversations.conftest import Person, next_of, refusal
 from tests.conversations.running import AnsweredConversation
 
+_LONG = "中" * 99_000
+
 
 class TestMessages:
     async def test_show_everything_there_is(self, ana: Person) -> None:
         path = await ana.converse()
         message = await ana.say(path, "hello")
-        assert message["parts"] == [{"type": "text", "text": "hello"}]
+        assert (message["content"], message["parts"]) == ("hello", None)
         generated = {"run_id", "model_type", "is_success", "status_code", "total_tokens"}
         assert {message[name] for name in generated} == {None}
         assert await ana.get(f"{path}/messages/{message['id']}") == message
@@ -42,11 +44,24 @@ class TestMessages:
         assert await ana.read(path, f"{query}&limit=5&skip=3") == expected[3:]
         assert await ana.read(path, f"{query}&limit=12") == expected
 
+    @pytest.mark.parametrize("query", ["", "order=desc", "branch=head", "branch=head&order=desc"])
+    async def test_that_are_long_make_short_pages(self, ana: Person, query: str) -> None:
+        contents = [f"{number}{_LONG}" for number in range(9)]
+        path = await ana.converse(*contents)
+        page = await ana.send("GET", f"{path}/messages?{query}")
+        assert len(page.json()) < 5
+        assert len(page.content) < 1.2 * 2**20
+        expected = contents[::-1] if "desc" in query else contents
+        assert await ana.read(path, query) == expected
+        assert await ana.read(path, f"{query}&skip=2") == expected[2:]
+
     async def test_of_a_branch_are_read_on_although_the_head_moves(self, ana: Person) -> None:
         path = await ana.converse("1", "2", "3")
         first = await ana.send("GET", f"{path}/messages?branch=head&limit=1")
         await ana.say(path, "aside", parent_id=first.json()[0]["id"])
-        rest = await ana.send("GET", f"{next_of(first)}&limit=9")
+        link = next_of(first)
+        assert link is not None
+        rest = await ana.send("GET", link.replace("limit=1", "limit=9"))
         assert [each["content"] for each in rest.json()] == ["2", "3"]
 
     async def test_of_a_branch_past_its_end_are_none(self, ana: Person) -> None:
@@ -79,7 +94,7 @@ class TestMessages:
         answer = await ana.send(method, f"{path}/messages/{first['id']}", {"content": "one"})
         assert answer.status_code == 200
         corrected = answer.json()
-        assert (corrected["content"], corrected["parts"][0]["text"]) == ("one", "one")
+        assert (corrected["content"], corrected["parts"]) == ("one", None)
         assert corrected["updated_at"] > corrected["created_at"]
         assert await ana.get(f"{path}/messages") == [corrected, second]
 

@@ -32,14 +32,13 @@ class TestWritten:
             (ConversationCreate, {"model_type": ""}),
             (ConversationCreate, {"model_type": " "}),
             (ConversationCreate, {"model_type": "x" * 201}),
-            (ConversationCreate, {"first_message": ""}),
             (ConversationCreate, {"first_message": "x" * 100_001}),
             (ConversationCreate, {"first_message": ["x"]}),
             (ConversationCreate, {"user_id": ID}),
             (ConversationCreate, {"id": ID}),
             (ConversationCreate, {"message_count": 7}),
-            (ConversationUpdate, {}),
-            (ConversationUpdate, {"title": ""}),
+            (ConversationUpdate, {"title": " "}),
+            (ConversationUpdate, {"title": "x" * 201}),
             (ConversationUpdate, {"is_archived": "yes"}),
             (ConversationUpdate, {"is_archived": 1}),
             (ConversationUpdate, {"message_count": 0}),
@@ -77,7 +76,10 @@ class TestWritten:
             (ConversationCreate, {}),
             (ConversationCreate, {"title": None, "model_type": None, "first_message": None}),
             (ConversationCreate, {"title": "x" * 200, "first_message": " " * 100_000}),
-            (ConversationUpdate, {"is_archived": None}),
+            (ConversationCreate, {"first_message": ""}),
+            (ConversationUpdate, {}),
+            (ConversationUpdate, {"title": None, "is_archived": None, "model_type": None}),
+            (ConversationUpdate, {"title": ""}),
             (ConversationReplace, {"title": "t"}),
             (MessageCreate, {"role": "system", "content": "\n", "parent_id": None}),
         ],
@@ -92,15 +94,20 @@ class TestConversationUpdate:
     def test_leaves_alone_what_is_not_given(self) -> None:
         change = ConversationUpdate.model_validate({"is_archived": True}).change()
         assert change == ConversationChange(is_archived=True)
-        assert change.title is UNSET
         assert change.head_id is UNSET
 
-    def test_takes_null_for_no_title_and_no_head(self) -> None:
-        change = ConversationUpdate.model_validate({"title": None, "head_id": None}).change()
-        assert change == ConversationChange(title=None, head_id=None)
+    def test_takes_null_for_no_change_but_for_the_head(self) -> None:
+        nulls = dict.fromkeys(ConversationUpdate.model_fields)
+        change = ConversationUpdate.model_validate(nulls).change()
+        assert change == ConversationChange(head_id=None)
 
 
 class TestMessageResponse:
+    @pytest.mark.parametrize("parts", [(), (TextPart("hello"),)])
+    def test_of_nothing_but_text_has_no_parts(self, parts: tuple[Part, ...]) -> None:
+        shown = MessageResponse.of(_message(parts))
+        assert (shown.content, shown.parts) == ("hello", None)
+
     def test_shows_every_kind_of_part_with_its_type(self) -> None:
         parts: tuple[Part, ...] = (
             ReasoningPart("hm"),

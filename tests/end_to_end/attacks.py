@@ -202,6 +202,8 @@ VALUES = [
     _account("a name that changes direction", username="ali\u202ece"),
     _account("a name of nothing", username="\u200b\u200b\u200b"),
     _account("a name with a line break", username="alice\nadmin"),
+    _account("a name of marks for whatever stands before it", username="\u0301" * 4),
+    _account("a name of dots", username="...."),
     _account("a numeric name", username=12345),
     _account("a short password", password="12345"),
     _account("a long password", password="p" * 129),
@@ -212,10 +214,8 @@ VALUES = [
     _wrong("a numeric title", "/conversations", {"title": 5}, "body.title"),
     _wrong("a title that is an object", "/conversations", {"title": {"a": 1}}, "body.title"),
     _wrong("a long model", "/conversations", {"model_type": "m" * 201}, "body.model_type"),
-    _wrong("an empty first message", "/conversations", {"first_message": ""}, "body.first_message"),
     _wrong("an archived word", CHAT, {"is_archived": "yes"}, "body.is_archived", "PATCH"),
     _wrong("an archived number", CHAT, {"is_archived": 1}, "body.is_archived", "PATCH"),
-    _wrong("no change", CHAT, {}, "body", "PATCH"),
     _wrong("a head that is no id", CHAT, {"head_id": "1 OR 1=1"}, "body.head_id", "PATCH"),
     _wrong("no title", CHAT, {"is_archived": True}, "body.title", "PUT"),
     _wrong("a role of its own", MESSAGES, {"role": "root", "content": "a"}, "body.role"),
@@ -322,6 +322,17 @@ STREAMS = [
     _get("a run that is not there", "/runs/{missing}/events", 404),
     _get("a conversation as a run", "/runs/{conversation}/events", 404),
 ]
+
+REFRESH_TOKENS = [
+    "rt_",
+    "rt_{their_session}_" + "A" * 43,
+    "rt_{their_session}_" + "A" * 43 + "." + "A" * 43,
+    "rt_{session}_" + "A" * 43 + "." + "A" * 43,
+    "rt_{missing}_" + "A" * 43 + "." + "A" * 43,
+    "rt_{their_session}_" + "A" * 4_000,
+    "{their_session}",
+]
+"""Made up by who knows the ids of sessions, here without hyphens; they must end none."""
 
 FOREIGN: list[tuple[str, str, Any]] = [
     ("GET", "/conversations/{their_conversation}", None),

@@ -1,9 +1,13 @@
 """An attacker with an account of their own, and one without; see `attacks` for what they send."""
 
+import asyncio
 import base64
 import hmac
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,10 +22,12 @@ import pytest
 
 from tertulia.domain.ids import new_id
 from tertulia.storage.embedded import EmbeddedPostgres
+from tests.kit.pair import asked, calls_of, script
 from tests.kit.replica import SECRET_KEY, Replica
 from tests.kit.stage import fetch, fresh_database, model_env, run, scripted_provider
+from tests.kit.waiting import until
 
-from .attacks import FOREIGN, LITERAL, Attack, all_attacks
+from .attacks import FOREIGN, LITERAL, REFRESH_TOKENS, Attack, all_attacks
 
 pytestmark = pytest.mark.xdist_group("attacks")
 
@@ -50,6 +56,7 @@ class Stage:
 
     dsn: str
     url: str
+    provider_url: str
     victim: User
     attacker: User
 
@@ -68,7 +75,7 @@ def stage(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) 
         httpx2.Client(base_url=replica.url, trust_env=False, timeout=20) as one,
         httpx2.Client(base_url=replica.url, trust_env=False, timeout=20) as two,
     ):
-        yield Stage(dsn, replica.url, furnished(one), furnished(two))
+        yield Stage(dsn, replica.url, base_url, furnished(one), furnished(two))
         assert PASSWORD not in replica.log.read_text()
 
 
@@ -297,6 +304,38 @@ def test_is_no_authorization(stage: Stage, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("nothing_is_stored")
+@pytest.mark.parametrize("token", REFRESH_TOKENS)
+def test_a_made_up_refresh_token_ends_no_session(stage: Stage, token: str) -> None:
+    names = {name: value.replace("-", "") for name, value in stage.names().items()}
+    body = {"refresh_token": filled(token, names)}
+    answer = httpx2.post(f"{stage.url}/auth/refresh", json=body, trust_env=False)
+    assert assert_refused(answer, 401)["code"] == "unauthenticated"
+
+
+@pytest.mark.usefixtures("nothing_is_stored")
+def test_who_guesses_must_wait_and_is_told_for_how_long(stage: Stage) -> None:
+    guess = {"email": f"{new_id()}@example.com", "password": "a guess"}
+    with httpx2.Client(base_url=stage.url, trust_env=False, timeout=20) as client:
+        for _ in range(50):
+            assert_refused(client.post("/auth/login", json=guess), 401)
+        answer = client.post("/auth/login", json=guess)
+        assert assert_refused(answer, 429)["code"] == "too_many_attempts"
+        assert 0 < int(answer.headers["retry-after"]) <= 900
+
+
+@pytest.mark.usefixtures("nothing_is_stored")
+async def test_a_crowd_that_guesses_is_turned_away_and_never_left_in_doubt(stage: Stage) -> None:
+    async with httpx2.AsyncClient(base_url=stage.url, trust_env=False, timeout=20) as client:
+        guesses = [{"email": f"{new_id()}@example.com", "password": "a guess"} for _ in range(90)]
+        answers = await asyncio.gather(
+            *(client.post("/auth/login", json=guess) for guess in guesses)
+        )
+    refused = {(answer.status_code, answer.json()["code"]) for answer in answers}
+    assert refused <= {(401, "wrong_credentials"), (503, "overloaded")}
+    assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
+
+
+@pytest.mark.usefixtures("nothing_is_stored")
 def test_a_token_in_the_url_opens_nothing(stage: Stage) -> None:
     for name in ("token", "access_token", "api_key"):
         url = f"{stage.url}/auth/me?{name}={stage.attacker.token}"
@@ -331,6 +370,38 @@ def test_a_closed_account_opens_nothing(stage: Stage) -> None:
         run(fetch(stage.dsn, "UPDATE users SET is_active = false WHERE id = $1", user_id))
         assert_refused(client.get("/auth/me"), 403)
         assert_refused(client.get(f"/runs/{leaver.things['run']}/events"), 403)
+
+
+async def test_closing_an_account_stops_what_is_written_for_it(
+    stage: Stage, tmp_path: Path
+) -> None:
+    with httpx2.Client(base_url=stage.url, trust_env=False, timeout=20) as client:
+        leaver = furnished(client)
+        email = client.get("/auth/me").json()["email"]
+        content = script(f"leaver {new_id()}", text="word " * 20, stall_after=3)
+        path = f"/conversations/{leaver.things['conversation']}/runs"
+        running, queued = (
+            client.post(path, json={"content": content, "on_busy": "queue"}).json()["id"]
+            for _ in range(2)
+        )
+
+        def asked_for() -> list[dict[str, Any]]:
+            return [call for call in calls_of(stage.provider_url) if asked(call) == content]
+
+        await until(lambda: any(call["tokens_sent"] == 3 for call in asked_for()), "the model")
+        await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "tertulia", "user", "deactivate", email],
+            env={**os.environ, "DATABASE_URL": stage.dsn, "SECRET_KEY": SECRET_KEY},
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
+    ids = [running, queued]
+    rows = await fetch(stage.dsn, "SELECT status FROM runs WHERE id = ANY($1::uuid[])", ids)
+    assert [row["status"] for row in rows] == ["cancelled"] * 2
+    await until(lambda: all(call["disconnected"] for call in asked_for()), "the executor to stop")
+    assert len(asked_for()) == 1
 
 
 @pytest.mark.usefixtures("nothing_is_stored")
@@ -385,5 +456,4 @@ def test_what_is_hardly_http_is_refused(stage: Stage, head: bytes, status: int) 
 def test_a_cursor_beyond_the_end_has_nothing_more(stage: Stage) -> None:
     path = f"/runs/{stage.attacker.things['run']}/events"
     answer = stage.attacker.client.get(path, params={"after": 2**31 - 1})
-    assert answer.status_code == 200
-    assert "data:" not in answer.text
+    assert (answer.status_code, answer.content) == (204, b"")

@@ -15,8 +15,10 @@ import pytest
 
 from tertulia.storage.embedded import EmbeddedPostgres
 from tests.kit.chance import say, seeded
+from tests.kit.crowd import crowd
 from tests.kit.person import Person
 from tests.kit.replica import Replica
+from tests.kit.size import sized
 from tests.kit.stage import (
     fetch_number,
     fresh_database,
@@ -24,14 +26,21 @@ from tests.kit.stage import (
     scripted_provider,
 )
 from tests.kit.tcp_proxy import TcpProxy
+from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("cut requests")]
 
 POOL = 4
 CONNECTIONS_MAX = POOL + 3 + 1
 """For requests, for the answers being written, and one to listen."""
-REQUESTS = 300
-DESCRIPTORS_MORE = 4
+REQUESTS = sized(300, full=10_000)
+AT_ONCE = 20
+DESCRIPTORS_MORE = sized(4, full=2)
+QUIET_S = sized(0.0, full=20.0)
+"""After which client, server and provider have let go of connections that they kept for reuse."""
+SETTLES_S = 8.0
+AGAIN = sized(15, full=90)
+"""Messages whose answers are cut, for each way to cut."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 IN_TRANSACTION = """
     SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
@@ -59,6 +68,9 @@ class Stage:
 
     def descriptors(self) -> int:
         return psutil.Process(self.replica.process.pid).num_fds()
+
+    def memory_mb(self) -> int:
+        return psutil.Process(self.replica.process.pid).memory_info().rss >> 20
 
 
 @pytest.fixture(scope="module")
@@ -115,37 +127,54 @@ async def cut(stage: Stage, request: bytes, chance: random.Random) -> None:
 
 async def settled(stage: Stage, base_descriptors: int) -> None:
     """Wait until nothing of the cut requests is left."""
-    async with asyncio.timeout(8):
-        while True:
-            busy = await fetch_number(stage.dsn, IN_TRANSACTION)
-            more = stage.descriptors() - base_descriptors
-            if not busy and more <= DESCRIPTORS_MORE:
-                return
-            await asyncio.sleep(0.1)
+
+    async def nothing_is_left() -> bool:
+        more = stage.descriptors() - base_descriptors
+        return more <= DESCRIPTORS_MORE and not await fetch_number(stage.dsn, IN_TRANSACTION)
+
+    await until(nothing_is_left, "nothing to be left", within_s=SETTLES_S)
 
 
-async def test_cut_requests_leave_no_transaction_connection_or_descriptor(stage: Stage) -> None:
-    chance = seeded()
-    async with Person([stage.replica.url]) as one, Person([stage.replica.url]) as two:
+async def cut_many(stage: Stage, people: list[Person], chance: random.Random, times: int) -> None:
+    """Cut so many requests while both people ask who they are; all connections are closed after."""
+    urls = [stage.replica.url]
+    async with Person.known(people[0], urls) as one, Person.known(people[1], urls) as two:
         requests: list[bytes] = []
         for person in (one, two):
-            conversation_id = await person.new_conversation()
-            requests += requests_of(person, conversation_id)
-            # So that pool and client stand as they will.
-            await asyncio.gather(*(person.call("GET", "/auth/me") for _ in range(2 * POOL)))
-        base = stage.descriptors()
-        for _ in range(REQUESTS // 20):
-            cuts = [cut(stage, chance.choice(requests), chance) for _ in range(20)]
+            requests += requests_of(person, await person.new_conversation())
+
+        async def cut_some(_: int) -> None:
+            cuts = [cut(stage, chance.choice(requests), chance) for _ in range(AT_ONCE)]
             seen = await asyncio.gather(
                 *(person.call("GET", "/auth/me") for person in (one, two) for _ in range(3)),
                 *cuts,
             )
             ids = [answer.json().get("id") for answer in seen[:6] if answer is not None]
             assert ids == [one.id] * 3 + [two.id] * 3
-        await settled(stage, base)
-        say(f"descriptors: {base}, then {stage.descriptors()}")
-        assert await fetch_number(stage.dsn, CONNECTIONS) <= CONNECTIONS_MAX
-        assert (await one.call("GET", "/ready")).status_code == 200
+
+        await crowd(cut_some, count=times // AT_ONCE, at_once=1)
+
+
+async def test_cut_requests_leave_no_transaction_connection_or_descriptor(stage: Stage) -> None:
+    chance = seeded()
+    async with Person([stage.replica.url]) as one, Person([stage.replica.url]) as two:
+        people = [one, two]
+    # So that the pool stands as it will.
+    await cut_many(stage, people, chance, 2 * AT_ONCE)
+    await asyncio.sleep(QUIET_S)
+    base, base_mb = stage.descriptors(), stage.memory_mb()
+    await cut_many(stage, people, chance, REQUESTS)
+    await asyncio.sleep(QUIET_S)
+    await settled(stage, base)
+    connections = await fetch_number(stage.dsn, CONNECTIONS)
+    say(
+        f"G-24: {REQUESTS} requests cut at a random byte, none in a transaction; descriptors "
+        f"{base}, then {stage.descriptors()}; {connections} connections of at most "
+        f"{CONNECTIONS_MAX}; memory {base_mb} MB, then {stage.memory_mb()} MB"
+    )
+    assert connections <= CONNECTIONS_MAX
+    async with Person.known(one, [stage.replica.url]) as again:
+        assert (await again.call("GET", "/ready")).status_code == 200
     assert "unhandled exception" not in stage.replica.log.read_text()
     assert '"status": 500' not in stage.replica.log.read_text()
 
@@ -158,7 +187,7 @@ async def test_answers_cut_by_the_network_can_be_asked_for_again(stage: Stage) -
             path = f"/conversations/{conversation_id}/messages"
             for ending in ("rst", "fin"):
                 proxy.cut_each_within(1, 4000, ending)
-                for number in range(15):
+                for number in range(AGAIN):
                     key = f"{ending}-{number}"
                     async with Person.known(direct, [f"http://{proxy.address}"]) as cut_off:
                         body = {"role": "user", "content": key}
@@ -166,4 +195,5 @@ async def test_answers_cut_by_the_network_can_be_asked_for_again(stage: Stage) -
                     assert made.json()["content"] == key
             listed = (await direct.call("GET", f"{path}?limit=200")).json()
     contents = [message["content"] for message in listed]
-    assert len(contents) == len(set(contents)) == 30
+    assert len(contents) == len(set(contents)) == 2 * AGAIN
+    say(f"G-24: {2 * AGAIN} answers cut by the network, asked for again: each message once")

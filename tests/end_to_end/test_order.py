@@ -16,16 +16,20 @@ import pytest
 from tertulia.storage.embedded import EmbeddedPostgres
 from tertulia.telemetry.tasks import TaskSet
 from tests.kit.chance import say, seeded
+from tests.kit.crowd import crowd, spread
 from tests.kit.person import Person
 from tests.kit.replica import Replica
+from tests.kit.size import sized
 from tests.kit.stage import fetch, fresh_database, model_env, scripted_provider
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("order")]
 
-LOAD_S = 6.0
-WRITERS = READERS = 4
-ROUNDS = 15
+LOAD_S = sized(6.0, full=60.0)
+WRITERS = READERS = sized(4, full=8)
+PAGE = 50
+ROUNDS = sized(15, full=200)
 """Of each pair."""
+AT_ONCE = 6
 
 ORPHANS = """
     SELECT 'message without conversation', id::text FROM messages m
@@ -85,6 +89,8 @@ class Watched:
     looked: int = 0
     seen: list[str] = field(default_factory=list[str])
     """Message ids in the order that the readers agree on."""
+    took_s: list[float] = field(default_factory=list[float])
+    """Each look."""
 
     async def write(self, person: Person, url: str) -> None:
         while time.monotonic() < self.ends:
@@ -94,18 +100,21 @@ class Watched:
             self.sent += 1
 
     async def read(self, person: Person, url: str) -> None:
-        """Read on from where this reader stands; whatever is new must follow the known."""
-        at = 0
+        """Read the last page over and over; whatever is new on it must follow the known."""
+        path, begin = f"{self.path}?limit={PAGE}", 0
         while time.monotonic() < self.ends:
-            page = await person.call("GET", f"{self.path}?limit=200&skip={max(0, at - 3)}", url=url)
+            looks = time.monotonic()
+            page = await person.call("GET", path, url=url)
+            self.took_s.append(time.monotonic() - looks)
+            assert page.status_code == 200, page.text
             ids = [message["id"] for message in page.json()]
-            begin = max(0, at - 3)
             for place, id_ in enumerate(ids, begin):
                 if place < len(self.seen):
                     assert self.seen[place] == id_, f"message {place} was not there before"
                 else:
                     self.seen.append(id_)
-            at = begin + len(ids)
+            if "next" in page.links:
+                path, begin = page.links["next"]["url"], begin + len(ids)
             self.looked += 1
 
 
@@ -128,7 +137,11 @@ async def test_a_reader_never_sees_a_message_without_the_one_before(stage: Stage
         "SELECT id, seq FROM messages WHERE conversation_id = $1 ORDER BY seq",
         conversation_id,
     )
-    say(f"{watched.sent} sent, {watched.looked} looks")
+    say(
+        f"G-15: {WRITERS} writers sent {watched.sent} messages in {LOAD_S:.0f} s, {READERS} "
+        f"readers looked {watched.looked} times and saw {len(watched.seen)}, all in order; "
+        f"a look took {spread(watched.took_s)}"
+    )
     assert len(stored) == watched.sent
     assert [row["seq"] for row in stored] == list(range(1, watched.sent + 1))
     assert watched.seen == [str(row["id"]) for row in stored][: len(watched.seen)]
@@ -202,11 +215,10 @@ async def test_races_are_answered_in_order_and_leave_no_orphans(stage: Stage) ->
                 if answer.status_code >= 300 and answer.status_code not in (404, 409):
                     wrong.append(f"{pair}: {name} {answer.status_code} {answer.text}")
 
-        for begin in range(0, len(rounds), 6):
-            await asyncio.gather(*(play(pair) for pair in rounds[begin : begin + 6]))
+        await crowd(lambda number: play(rounds[number]), count=len(rounds), at_once=AT_ONCE)
         assert not wrong
         await every_run_ends(stage.dsn)
-    say(f"{len(rounds)} rounds: {dict(statuses)}")
+    say(f"G-16: {ROUNDS} rounds of each of {len(PAIRS)} pairs, no 5xx: {dict(statuses)}")
     assert statuses[404]
     assert statuses[409]
     orphans = await fetch(stage.dsn, ORPHANS)

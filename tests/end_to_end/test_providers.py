@@ -1,25 +1,45 @@
 """Promise G-28: a lying, slow or broken provider ends a run in its stated way, text not doubled."""
 
 import asyncio
-from collections.abc import Iterator
+import itertools
+import socket
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from tertulia.domain.ids import new_id
 from tertulia.storage.embedded import EmbeddedPostgres
+from tests.kit.chance import say, seeded
 from tests.kit.client import Client, Reading
+from tests.kit.crowd import crowd, spread
 from tests.kit.history import install_audit
-from tests.kit.pair import Pair, script
+from tests.kit.pair import Pair, script, start_all
 from tests.kit.provider_script import DEFAULT_TEXT
 from tests.kit.replica import Replica, free_port
+from tests.kit.size import sized
 from tests.kit.stage import fresh_database, model_env, scripted_provider
 from tests.kit.stage import run as run_now
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("providers")]
 
 WORDS = DEFAULT_TEXT.split(" ")
+TIMES = sized(1, full=20)
+"""Each fault."""
+AT_ONCE = sized(1, full=3)
+"""Fewer than open the breaker, should all of them fail at the same moment."""
+BREAKER_OPENS_AFTER = 5
+BREAKER_OPEN_S = 15.0
+TRIAL_LATE_S = 3.0
+"""Somebody asks about every half second whether it is still open."""
+HALF_OPEN_TIMES = sized(0, full=3)
+REPLICAS_WITHOUT_PROVIDER, RUNS_WITHOUT_PROVIDER = sized(1, full=5), sized(1, full=4)
+"""For each way not to reach it; so few runs that the breaker of none opens."""
+DEAF = sized(0, full=1)
+"""Whether one of the ways is a connect that hangs, which takes a quarter of a minute."""
 
 
 def first_words(count: int) -> str:
@@ -87,9 +107,15 @@ FAULTS = {
 }
 
 
+SLOW_FAULTS = {
+    "no first byte": Fault({"accept_stall": True}, "provider_timeout"),
+    "a stall in mid-stream": Fault({"stall_after": 5}, "provider_timeout", first_words(5)),
+}
+
+
 @pytest.fixture(scope="module")
 def stage(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """One replica; its breaker opens and closes here and disturbs nobody else's tests."""
+    """Two replicas, one for what takes half a minute; their breakers disturb no other test."""
     directory = tmp_path_factory.mktemp("providers")
     with (
         fresh_database(postgres.dsn) as dsn,
@@ -97,11 +123,22 @@ def stage(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) 
     ):
         run_now(install_audit(dsn))
         env = model_env(provider_url, TERTULIA_RUN_DEADLINE_S="45")
-        with Replica(dsn, directory / "one.log", env=env) as replica:
-            yield Pair(dsn, provider_url, replica, replica)
+        one = Replica(dsn, directory / "one.log", env=env)
+        slow = Replica(dsn, directory / "slow.log", env=env)
+        with start_all(one, slow):
+            yield Pair(dsn, provider_url, one, slow)
 
 
-async def answer(client: Client, stage: Pair, fault: Fault) -> None:
+@dataclass(frozen=True)
+class Ended:
+    """A run that ended as stated, and the pauses between its calls of the provider."""
+
+    run: dict[str, Any]
+    pauses_s: list[float]
+
+
+async def answer(client: Client, stage: Pair, fault: Fault) -> Ended:
+    """Have the provider act so, and see that the run ends as stated."""
     content = script(f"fault-{new_id()}", **fault.fields)
     conversation_id = await client.new_conversation(title="Fault")
     operation = await client.send(conversation_id, content)
@@ -115,59 +152,130 @@ async def answer(client: Client, stage: Pair, fault: Fault) -> None:
     assert message["content"] == fault.text
     assert message["is_success"] is (fault.code is None)
     assert {name: message[name] for name in fault.message} == fault.message
-    assert len(stage.calls(content)) == fault.calls
+    calls = stage.calls(content)
+    assert len(calls) == fault.calls
+    pauses_s = [seconds_between(*pair) for pair in itertools.pairwise(c["time"] for c in calls)]
+    assert all(pause >= fault.fields.get("retry_after", 0) for pause in pauses_s)
+    return Ended(run, pauses_s)
 
 
-async def until_the_breaker_lets_through(client: Client) -> None:
+async def until_the_breaker_lets_through(client: Client) -> dict[str, Any]:
     """Another test may have opened it just before."""
     for _ in range(60):
         conversation_id = await client.new_conversation(title="Is it open?")
         operation = await client.send(conversation_id, script(f"fault-{new_id()}"))
         run = (await client.read(operation.run_id)).run
         if run is not None and run["status"] == "completed":
-            return
+            return run
         await asyncio.sleep(0.5)
     raise AssertionError("the breaker stays open")
 
 
 async def test_every_fault_has_its_stated_end(stage: Pair) -> None:
-    async with Client([stage.one.url]) as client:
+    names = list(FAULTS) * TIMES
+    if TIMES > 1:
+        seeded().shuffle(names)
+    pauses_s: list[float] = []
+    async with Client([stage.one.url]) as client, Client([stage.two.url]) as patient:
         await until_the_breaker_lets_through(client)
-        # These two take half a minute; the others happen meanwhile.
-        slow = asyncio.gather(
-            answer(client, stage, Fault({"accept_stall": True}, "provider_timeout")),
-            answer(client, stage, Fault({"stall_after": 5}, "provider_timeout", first_words(5))),
-        )
-        for name, fault in FAULTS.items():
+
+        async def one_fault(number: int) -> None:
+            name = names[number]
             try:
-                await answer(client, stage, fault)
+                pauses_s.extend((await answer(client, stage, FAULTS[name])).pauses_s)
             except AssertionError as error:
                 raise AssertionError(f"after {name}") from error
             # The breaker counts failures in a row: each one is followed by a success.
             await answer(client, stage, Fault({}, text=DEFAULT_TEXT))
+
+        # All of them at once, before the breaker has heard of any: they take half a minute, and
+        # the others happen meanwhile.
+        slow = asyncio.gather(
+            *(answer(patient, stage, each) for each in SLOW_FAULTS.values() for _ in range(TIMES))
+        )
+        await crowd(one_fault, count=len(names), at_once=AT_ONCE)
         await slow
         await client.history.judge(stage.dsn)
+        await patient.history.judge(stage.dsn)
+    assert len(set(pauses_s)) == len(pauses_s), "no jitter"
+    kinds = len(FAULTS) + len(SLOW_FAULTS)
+    say(
+        f"G-28: {kinds} scripts x {TIMES}: {kinds * TIMES} of {kinds * TIMES} ended as stated; "
+        f"{len(pauses_s)} pauses before another try, {spread(pauses_s)}"
+    )
 
 
 async def test_a_provider_that_keeps_failing_is_left_alone(stage: Pair) -> None:
     fault = Fault({"cut_after": 1}, "provider_disconnected", first_words(1))
+    open_s: list[float] = []
     async with Client([stage.one.url]) as client:
-        await answer(client, stage, Fault({}, text=DEFAULT_TEXT))
-        for _ in range(5):
-            await answer(client, stage, fault)
-        await answer(client, stage, Fault({}, "provider_unavailable", calls=0))
+        await until_the_breaker_lets_through(client)
+        for number in range(1 + HALF_OPEN_TIMES):
+            failed = [await answer(client, stage, fault) for _ in range(BREAKER_OPENS_AFTER)]
+            await answer(client, stage, Fault({}, "provider_unavailable", calls=0))
+            if number < HALF_OPEN_TIMES:
+                trial = await until_the_breaker_lets_through(client)
+                open_s.append(seconds_between(failed[-1].run["ended_at"], trial["started_at"]))
+    say(f"G-28: {BREAKER_OPENS_AFTER} failures open the breaker; a trial after {open_s} s")
+    # What opened it was stored as the run's end a moment later.
+    assert all(-1 < each - BREAKER_OPEN_S < TRIAL_LATE_S for each in open_s)
 
 
-async def test_a_provider_that_is_not_there_ends_the_run(
-    dsn: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    env = model_env(f"http://127.0.0.1:{free_port()}/v1")
-    log = tmp_path_factory.mktemp("refused") / "replica.log"
-    with Replica(dsn, log, env=env) as replica:
-        async with Client([replica.url]) as client:
-            conversation_id = await client.new_conversation(title="Refused")
-            operation = await client.send(conversation_id, "Hello?")
+def seconds_between(before: str, after: str) -> float:
+    return (datetime.fromisoformat(after) - datetime.fromisoformat(before)).total_seconds()
+
+
+@contextmanager
+def deaf_port() -> Generator[int]:
+    """A port whose queue of connections is full: the next one is neither taken nor refused."""
+    with ExitStack() as stack, socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        for _ in range(16):
+            caller = stack.enter_context(socket.socket())
+            caller.settimeout(0.2)
+            try:
+                caller.connect(listener.getsockname())
+            except TimeoutError:
+                yield listener.getsockname()[1]
+                return
+        raise AssertionError("the queue has no end")
+
+
+async def assert_not_reached(replica: Replica, code: str, words: str) -> None:
+    async with Client([replica.url]) as client:
+
+        async def one_run(_: int) -> None:
+            conversation_id = await client.new_conversation(title="Not there")
+            operation = await client.send(conversation_id, f"Hello? {new_id()}")
             run = (await client.read(operation.run_id)).run
             assert run is not None
-            assert run["error"]["code"] == "provider_unreachable"
-            assert "refused" in run["error"]["message"]
+            assert (run["status"], run["error"]["code"]) == ("failed", code)
+            assert words in run["error"]["message"]
+
+        await crowd(one_run, count=RUNS_WITHOUT_PROVIDER, at_once=RUNS_WITHOUT_PROVIDER)
+
+
+async def test_a_provider_that_cannot_be_reached_ends_the_run(
+    stage: Pair, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    logs = tmp_path_factory.mktemp("not reached")
+    with deaf_port() as deaf:
+        ways = [
+            (f"http://127.0.0.1:{free_port()}/v1", "provider_unreachable", "refused"),
+            ("http://nowhere.invalid/v1", "provider_unreachable", "name was not found"),
+            (stage.provider_url.replace("http:", "https:"), "provider_unreachable", "TLS"),
+            *[(f"http://127.0.0.1:{deaf}/v1", "provider_timeout", "connect")] * DEAF,
+        ]
+        for _ in range(REPLICAS_WITHOUT_PROVIDER):
+            replicas = [
+                Replica(stage.dsn, logs / f"{number}.log", env=model_env(url))
+                for number, (url, _, _) in enumerate(ways)
+            ]
+            with start_all(*replicas):
+                await asyncio.gather(
+                    *(
+                        assert_not_reached(replica, code, words)
+                        for replica, (_, code, words) in zip(replicas, ways, strict=True)
+                    )
+                )
+    times = REPLICAS_WITHOUT_PROVIDER * RUNS_WITHOUT_PROVIDER
+    say(f"G-28: not reached in {len(ways)} ways x {times}: all ended as stated")

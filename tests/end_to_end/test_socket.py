@@ -28,13 +28,17 @@ class Socket:
     async def send(self, **frame: object) -> None:
         await self.connection.send(json.dumps(frame))
 
+    async def any(self) -> dict[str, Any]:
+        """Return the next frame."""
+        async with asyncio.timeout(_WAIT_S):
+            return json.loads(await self.connection.recv())
+
     async def next(self, kind: str) -> dict[str, Any]:
         """Return the next frame of that type; others are passed over."""
         async with asyncio.timeout(_WAIT_S):
-            while True:
-                frame: dict[str, Any] = json.loads(await self.connection.recv())
-                if frame["type"] == kind:
-                    return frame
+            while (frame := await self.any())["type"] != kind:
+                pass
+        return frame
 
     async def read(self, reading: Reading, *, stop_after: int | None = None) -> None:
         """Follow a run from where the reading stands."""
@@ -103,6 +107,59 @@ async def test_one_connection_follows_many_runs(pair: Pair) -> None:
             readings[frame["run_id"]].add(seen)
         for run_id, reading in readings.items():
             assert reading.text == (await client.read(run_id)).text
+
+
+async def test_a_run_that_is_no_longer_followed_sends_nothing_more(pair: Pair) -> None:
+    async with Client(pair.urls) as client, connected(pair.one.url, client.token) as socket:
+        await socket.next("ready")
+        conversation_id = await client.new_conversation(title="Enough")
+        content = script("enough", text="word " * 400, chunks=400, pace_ms=3)
+        run_id = await client.start_run(conversation_id, content)
+        await client.read(run_id)
+        for _ in range(5):
+            await socket.send(type="follow", run_id=run_id)
+            await socket.next("event")
+            await socket.send(type="unfollow", run_id=run_id)
+            await socket.send(type="ping")
+            await socket.next("pong")
+            await socket.send(type="ping")
+            while (frame := await socket.any())["type"] != "pong":
+                assert frame["type"] != "event"
+
+
+async def test_a_run_that_is_followed_again_is_followed_once(pair: Pair) -> None:
+    async with Client(pair.urls) as client, connected(pair.one.url, client.token) as socket:
+        await socket.next("ready")
+        conversation_id = await client.new_conversation(title="Again")
+        content = script("again", text="word " * 40, chunks=40, pace_ms=3, stall_after=30)
+        run_id = await client.start_run(conversation_id, content)
+        await socket.send(type="follow", run_id=run_id)
+        seen = [await socket.next("event")]
+        await socket.send(type="follow", run_id=run_id)
+        await client.cancel(run_id)
+        while seen[-1]["event"] != "done":
+            seen.append(await socket.next("event"))
+        await socket.send(type="ping")
+        while (frame := await socket.any())["type"] != "pong":
+            assert frame["type"] != "event"
+        numbers = [int(frame["id"]) for frame in seen]
+        before = numbers.index(1, 1)
+        assert numbers == [*range(1, before + 1), *range(1, len(numbers) - before + 1)]
+
+
+async def test_whoever_follows_a_run_is_told_when_it_is_deleted(pair: Pair) -> None:
+    async with Client(pair.urls) as client, connected(pair.one.url, client.token) as socket:
+        await socket.next("ready")
+        conversation_id = await client.new_conversation(title="Gone")
+        run_id = await client.start_run(conversation_id, script("gone", stall_after=2))
+        await socket.send(type="follow", run_id=run_id)
+        await socket.next("event")
+        await client.insist("DELETE", f"/conversations/{conversation_id}")
+        # It is stopped first, and then deleted: whoever looks in between sees its end.
+        while (frame := await socket.any())["type"] != "error" and frame.get("event") != "done":
+            pass
+        assert frame["run_id"] == run_id
+        assert frame.get("code") in (None, "run_not_found")
 
 
 async def test_changes_reach_every_connection_of_the_user_and_nobody_else(pair: Pair) -> None:

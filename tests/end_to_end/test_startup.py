@@ -4,9 +4,9 @@ import asyncio
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +17,10 @@ import pytest
 from tertulia.storage.embedded import EmbeddedPostgres
 from tests.cli.processes import Process, is_alive, wait_until
 from tests.cli.serving import Home, call, log_in, register, url_of
+from tests.kit.chance import say
+from tests.kit.pair import start_all
 from tests.kit.replica import SECRET_KEY, Replica, free_port
+from tests.kit.size import sized
 from tests.kit.stage import (
     fetch_number,
     fresh_database,
@@ -32,6 +35,16 @@ pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("startup")]
 
 NO_PROVIDER = "http://127.0.0.1:1/v1"
 WAITS_S = 3.0
+SERVERS, ROUNDS = sized(3, full=4), sized(1, full=10)
+MADE = (
+    *("jobs", "run_events", "users", "api_keys", "conversations", "idempotency_keys", "sessions"),
+    *("branches", "messages", "runs"),
+)
+KILLED_AT = MADE[-sized(1, full=len(MADE)) :]
+"""Tables that the migration is about to make when its process is killed."""
+DEATHS = sized(1, full=5)
+READY_S = sized(30.0, full=120.0)
+"""A start takes three processes some seconds of CPU each; it is not what is judged."""
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
 
 
@@ -43,13 +56,15 @@ def empty_dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
+def home() -> Iterator[Home]:
     """A place to run commands in; a PostgreSQL that was left there is killed at the end."""
-    home = Home(tmp_path)
-    yield home
-    if pid := home.postgres_pid():
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not is_alive(pid))
+    # Not below pytest's own directory, which every start of pytest closes to other users.
+    with tempfile.TemporaryDirectory(prefix="tertulia-home-") as directory:
+        home = Home(Path(directory).resolve())
+        yield home
+        if pid := home.postgres_pid():
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not is_alive(pid))
 
 
 def at(home: Home, dsn: str, **more: str) -> Home:
@@ -58,23 +73,22 @@ def at(home: Home, dsn: str, **more: str) -> Home:
     return home
 
 
-def test_three_servers_at_once_migrate_an_empty_database_once(
-    empty_dsn: str, tmp_path: Path
+@pytest.mark.parametrize("_round", range(ROUNDS))
+def test_servers_that_start_at_once_migrate_an_empty_database_once(
+    empty_dsn: str, tmp_path: Path, _round: int
 ) -> None:
     replicas = [
         Replica(empty_dsn, tmp_path / f"{number}.log", env=model_env(NO_PROVIDER))
-        for number in range(3)
+        for number in range(SERVERS)
     ]
-    try:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(Replica.start, replicas))
+    began = time.monotonic()
+    with start_all(*replicas):
+        serve_s = time.monotonic() - began
+        say(f"G-38: {SERVERS} started at once on an empty database serve after {serve_s:.1f} s")
         for number, replica in enumerate(replicas):
             assert register(replica.url, f"person{number}").status == 201
-    finally:
-        for replica in replicas:
-            replica.kill()
     assert run(fetch_number(empty_dsn, "SELECT count(*) FROM alembic_version")) == 1
-    assert run(fetch_number(empty_dsn, "SELECT count(*) FROM users")) == 3
+    assert run(fetch_number(empty_dsn, "SELECT count(*) FROM users")) == SERVERS
     for replica in replicas:
         assert "Traceback" not in replica.log.read_text()
 
@@ -90,15 +104,16 @@ async def holding_up(dsn: str, server: Process) -> "asyncpg.Connection[asyncpg.R
     return holder
 
 
+@pytest.mark.parametrize("table", KILLED_AT)
 async def test_a_server_killed_while_it_migrates_leaves_the_next_one_to_do_it(
-    empty_dsn: str, home: Home, tmp_path: Path
+    empty_dsn: str, home: Home, tmp_path: Path, table: str
 ) -> None:
     port = free_port()
     blocker: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(empty_dsn)
     block = blocker.transaction()
     await block.start()
     # The migration makes other tables first, and waits for this name.
-    await blocker.execute("CREATE TABLE runs (id int)")
+    await blocker.execute(f"CREATE TABLE {table} (id int)")
     with at(home, empty_dsn).serve("--port", str(port)) as server:
         watcher = await holding_up(empty_dsn, server)
         await asyncio.to_thread(assert_gives_no_answer, port)
@@ -212,24 +227,31 @@ def belonging_to(home: Home) -> list[int]:
     return found
 
 
+def url_when_ready(server: Process) -> str:
+    return server.wait_for("Tertulia is ready at", within_s=READY_S).split()[-1]
+
+
 def test_killed_with_everything_it_finds_all_its_data_and_leaves_no_process(home: Home) -> None:
-    with home.serve() as first, home.serve() as second:
-        register(url_of(first), "alice")
-        register(url_of(second), "bob")
-        killed = belonging_to(home)
-        assert len(killed) > 3
-        for pid in killed:
-            # Some end with those before them.
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not any(is_alive(pid) for pid in killed))
+    names: list[str] = []
+    for number in range(DEATHS):
+        with home.serve() as first, home.serve() as second:
+            for server, name in ((first, f"alice{number}"), (second, f"bob{number}")):
+                assert register(url_when_ready(server), name).status == 201
+                names.append(name)
+            killed = belonging_to(home)
+            assert len(killed) > 3
+            for pid in killed:
+                # Some end with those before them.
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            wait_until(lambda killed=killed: not any(is_alive(pid) for pid in killed))
 
     with home.serve("--workers", "2") as server:
-        url = url_of(server)
-        assert log_in(url, "alice").status == 200
-        assert log_in(url, "bob").status == 200
+        url = url_when_ready(server)
+        assert {log_in(url, name).status for name in names} == {200}
         # As Ctrl-C in a terminal does, to the whole group.
         os.killpg(server.pid, signal.SIGINT)
         assert server.wait() == 0
         assert "Traceback" not in server.said()
     wait_until(lambda: not [pid for pid in belonging_to(home) if is_alive(pid)])
+    say(f"G-38: everything killed {DEATHS} times, all {len(names)} accounts are there")

@@ -12,7 +12,7 @@ import httpx2
 import uvicorn
 from starlette.types import ASGIApp
 
-from tertulia.http.protocol import HttpProtocol
+from tertulia.http.protocol import HttpProtocol, WebSocketProtocol
 from tertulia.telemetry.tasks import TaskSet
 
 
@@ -27,7 +27,7 @@ async def serve(
         uvicorn.Config(
             app,
             http=protocol,
-            ws="websockets-sansio",
+            ws=WebSocketProtocol,
             lifespan="off",
             log_config=None,
             access_log=False,

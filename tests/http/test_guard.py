@@ -285,11 +285,6 @@ class TestAnswer:
         assert answer.headers["x-frame-options"] == "DENY"
         assert {"detail", "code"} <= answer.json().keys()
 
-    async def test_of_a_head_request_has_no_body(self) -> None:
-        async with serve(Guard(echo)) as port:
-            answer = await exchange(port, request_head("HEAD", "/?long", CLOSE))
-        assert (answer.status, answer.body) == (200, b"")
-
 
 class TestFault:
     async def test_is_a_500_that_says_nothing_and_a_log_line_that_says_all(self) -> None:
@@ -349,6 +344,13 @@ class TestAccessLog:
             "status": 200,
             "request_id": "r-9",
         }
+
+    async def test_names_a_path_without_a_route_as_nothing_a_terminal_obeys(self) -> None:
+        with logged() as logs:
+            async with client_of(Guard(api())) as client:
+                await client.get("/%1b%5d0;owned%07%c2%9b%e2%80%ae%0a/" + "a" * 500)
+        assert logs[0]["route"].startswith("/%1B%5D0;owned%07%C2%9B%E2%80%AE%0A/aaa")
+        assert len(logs[0]["route"]) == 200
 
     async def test_leaves_no_request_id_behind(self) -> None:
         with logged():

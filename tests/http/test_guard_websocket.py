@@ -1,12 +1,15 @@
+import json
+
 import pytest
 import structlog
 from fastapi import FastAPI, WebSocket
+from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from tertulia.http.guard import Guard
 
-from .serving import serve
+from .serving import exchange, request_head, serve
 
 
 def api() -> FastAPI:
@@ -49,4 +52,43 @@ class TestWebSocket:
             async with serve(Guard(api())) as port:
                 with pytest.raises(InvalidStatus) as caught:
                     await connect(f"ws://127.0.0.1:{port}/socket?a=%00")
-        assert caught.value.response.status_code == 403
+        assert_refused(caught.value, 422, "invalid_query")
+
+    async def test_to_a_path_without_one_is_declined(self) -> None:
+        with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as logs:
+            async with serve(Guard(api())) as port:
+                with pytest.raises(InvalidStatus) as caught:
+                    await connect(f"ws://127.0.0.1:{port}/elsewhere")
+        request_id = assert_refused(caught.value, 404, "route_not_found")
+        assert [(line["event"], line["status"], line["request_id"]) for line in logs] == [
+            ("request", 404, request_id)
+        ]
+
+    async def test_whose_route_fails_before_it_accepts_is_declined(self) -> None:
+        async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            raise LookupError("secret-of-the-house")
+
+        with structlog.testing.capture_logs():
+            async with serve(Guard(app)) as port:
+                with pytest.raises(InvalidStatus) as caught:
+                    await connect(f"ws://127.0.0.1:{port}/")
+        assert_refused(caught.value, 500, "internal_error")
+
+    async def test_whose_handshake_is_none_is_refused(self) -> None:
+        head = request_head("GET", "/socket", "Connection: Upgrade", "Upgrade: websocket")
+        with structlog.testing.capture_logs() as logs:
+            async with serve(Guard(api())) as port:
+                answer = await exchange(port, head)
+        assert (answer.status, answer.json()["code"]) == (400, "invalid_http")
+        assert answer.headers["sec-websocket-version"] == "13"
+        assert answer.headers["x-request-id"] == logs[0]["request_id"]
+
+
+def assert_refused(error: InvalidStatus, status: int, code: str) -> str:
+    """Return the request's id."""
+    response = error.response
+    assert response.body is not None
+    assert (response.status_code, json.loads(response.body)["code"]) == (status, code)
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-frame-options"] == "DENY"
+    return response.headers["x-request-id"]

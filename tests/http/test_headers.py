@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from tertulia.http.headers import AnswerHeaders, request_id_of
+from tertulia.http.headers import AnswerHeaders, accepts, request_id_of
 
 
 def scope_of(
@@ -31,6 +31,41 @@ class TestRequestId:
 
     def test_is_new_for_every_request(self) -> None:
         assert request_id_of(scope_of()) != request_id_of(scope_of())
+
+
+class TestAccepts:
+    @pytest.mark.parametrize(
+        "accept",
+        [
+            b"text/event-stream",
+            b"TEXT/Event-Stream; charset=utf-8",
+            b"application/json, text/event-stream",
+            b"text/event-stream, */*;q=0.1",
+            b"application/json;q=0.5,text/event-stream;q=0.7",
+        ],
+    )
+    def test_what_is_asked_for_by_name(self, accept: bytes) -> None:
+        assert accepts(scope_of((b"accept", accept)), "text/event-stream")
+
+    @pytest.mark.parametrize(
+        "accept",
+        [
+            b"",
+            b"*/*",
+            b"text/*",
+            b"text/event-stream;q=0",
+            b"text/event-stream;q=0.000, application/json",
+            b"application/json, text/event-stream;q=0.1",
+            b"application/x-text/event-streamer",
+            b"text/event-stream;q=much",
+        ],
+    )
+    def test_nothing_else(self, accept: bytes) -> None:
+        assert not accepts(scope_of((b"accept", accept)), "text/event-stream")
+
+    def test_what_stands_in_a_second_field(self) -> None:
+        scope = scope_of((b"accept", b"a/b;q=0.3"), (b"accept", b"text/event-stream"))
+        assert accepts(scope, "text/event-stream")
 
 
 class TestAnswerHeaders:

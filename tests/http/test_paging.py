@@ -129,6 +129,19 @@ class TestBounds:
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["field"] == f"query.{query.partition('=')[0]}"
 
+    @pytest.mark.parametrize("number", ["1_0", "%205", "5%20", "5.0", "%2B5", "", "%D9%A5", "--5"])
+    async def test_a_number_not_written_in_digits_is_refused(self, number: str) -> None:
+        async with client_of(numbers()) as client:
+            answer = await client.get(f"/numbers?limit={number}")
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == "query.limit"
+
+    async def test_an_empty_cursor_is_refused(self) -> None:
+        async with client_of(numbers()) as client:
+            answer = await client.get("/numbers?cursor=")
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == "query.cursor"
+
     async def test_a_tampered_cursor_is_a_422_of_its_field(self) -> None:
         async with client_of(numbers()) as client:
             answer = await client.get("/numbers?cursor=AAAA")

@@ -1,11 +1,22 @@
+import asyncio
 import json
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal, TypeAlias
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from tertulia.http.protocol import reset_connection
+from tertulia.http.protocol import HttpProtocol, WebSocketProtocol, reset_connection
 
 from .serving import exchange, request_head, serve
+
+Says: TypeAlias = Literal["on and on", "one long thing", "nothing"]
+
+LONG_CHARS = 16 * 1024 * 1024
+"""More than any kernel keeps for a reader."""
+PATIENCE_S = 5.0
 
 
 async def show_target(scope: Scope, _receive: Receive, send: Send) -> None:
@@ -83,3 +94,174 @@ async def test_it_is_no_proxy() -> None:
 
 async def test_a_server_without_the_extension_cannot_reset() -> None:
     assert not await reset_connection({"type": "http"})
+
+
+class Speaker:
+    """An app that has nothing to hear."""
+
+    def __init__(self, says: Says) -> None:
+        self._says: Says = says
+        self.sent_chars = 0
+        self.is_blocked = asyncio.Event()
+        self.has_answered = asyncio.Event()
+        self.has_accepted = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if scope["path"] == "/never":
+                await receive()
+                await receive()
+            await self._answer(send)
+            self.has_answered.set()
+            return
+        await receive()
+        try:
+            await send({"type": "websocket.accept"})
+            self.has_accepted.set()
+            match self._says:
+                case "nothing":
+                    await receive()
+                case "one long thing":
+                    await self._say(send, LONG_CHARS)
+                    await send({"type": "websocket.close"})
+                case "on and on":
+                    while True:
+                        await self._say(send, 100_000)
+        finally:
+            self._ended.set()
+
+    async def until_ended(self) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await self._ended.wait()
+
+    async def _say(self, send: Send, chars: int) -> None:
+        blocked = asyncio.get_running_loop().call_later(0.2, self.is_blocked.set)
+        await send({"type": "websocket.send", "text": "x" * chars})
+        blocked.cancel()
+        self.sent_chars += chars
+
+    async def _answer(self, send: Send) -> None:
+        headers = [(b"content-length", b"%d" % LONG_CHARS)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(LONG_CHARS)})
+
+
+@asynccontextmanager
+async def serve_websockets(app: Speaker, *, stall_s: float) -> AsyncGenerator[int]:
+    class Patient(WebSocketProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  uvicorn's
+            super().__init__(*args, **kwargs)
+            self.stall_s = stall_s
+            self.shutdown_stall_s = 0.2
+
+    class Http(HttpProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  uvicorn's
+            super().__init__(*args, **kwargs)
+            self.ws_protocol_class = Patient
+
+    async with serve(app, protocol=Http) as port:
+        yield port
+
+
+async def connect(
+    port: int, first: bytes = b"", between: asyncio.Event | None = None
+) -> socket.socket:
+    """Open a WebSocket that nobody reads from; send another request before if told so."""
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    peer.setblocking(False)
+    handshake = request_head(
+        "GET",
+        "/",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: MDAwMDAwMDAwMDAwMDAwMA==",
+    )
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(peer, ("127.0.0.1", port))
+    await loop.sock_sendall(peer, first)
+    if between is not None:
+        async with asyncio.timeout(PATIENCE_S):
+            await between.wait()
+    await loop.sock_sendall(peer, handshake)
+    return peer
+
+
+async def is_reset(peer: socket.socket) -> bool:
+    """Read what the kernel still has; return whether a reset came after it."""
+    received = b"x"
+    with suppress(ConnectionResetError):
+        async with asyncio.timeout(PATIENCE_S):
+            while received:
+                received = await asyncio.get_running_loop().sock_recv(peer, 1 << 20)
+    return bool(received)
+
+
+class TestWebSocketPeer:
+    """One that has no library which would read for it."""
+
+    async def test_that_does_not_read_is_cut_and_the_app_learns_of_it(self) -> None:
+        app = Speaker("on and on")
+        async with serve_websockets(app, stall_s=0.3) as port:
+            with await connect(port) as peer:
+                await app.until_ended()
+                assert await is_reset(peer)
+        assert app.sent_chars < LONG_CHARS
+
+    async def test_that_does_not_read_the_goodbye_is_cut(self) -> None:
+        app = Speaker("one long thing")
+        async with serve_websockets(app, stall_s=0.3) as port:
+            with await connect(port) as peer:
+                await app.until_ended()
+                assert await is_reset(peer)
+
+    async def test_that_reads_slowly_gets_everything(self) -> None:
+        app = Speaker("one long thing")
+        async with serve_websockets(app, stall_s=0.3) as port:
+            with await connect(port) as peer:
+                received = 0
+                while data := await asyncio.get_running_loop().sock_recv(peer, 1 << 17):
+                    received += len(data)
+                    await asyncio.sleep(0.005)
+                    if received > LONG_CHARS:
+                        break
+        assert received > LONG_CHARS
+
+    async def test_that_left_an_answer_unread_is_watched_from_the_beginning(self) -> None:
+        app = Speaker("on and on")
+        async with serve_websockets(app, stall_s=0.3) as port:
+            with await connect(port, request_head("GET", "/"), app.has_answered) as peer:
+                await app.until_ended()
+                assert await is_reset(peer)
+        assert app.sent_chars == 0
+
+    async def test_that_does_not_wait_for_an_answer_to_end_gets_no_websocket(self) -> None:
+        app = Speaker("on and on")
+        async with serve_websockets(app, stall_s=30) as port:
+            with await connect(port, request_head("GET", "/never")) as peer:
+                async with asyncio.timeout(PATIENCE_S):
+                    assert not await asyncio.get_running_loop().sock_recv(peer, 1)
+        assert app.sent_chars == 0
+
+    async def test_that_does_not_read_is_not_read_from(self) -> None:
+        pings = (b"\x89\xfd\0\0\0\0" + bytes(125)) * 1000
+        app, sent = Speaker("nothing"), 0
+        async with serve_websockets(app, stall_s=30) as port:
+            with await connect(port) as peer, suppress(TimeoutError):
+                await app.has_accepted.wait()
+                while sent < 2 * LONG_CHARS:
+                    async with asyncio.timeout(2):
+                        await asyncio.get_running_loop().sock_sendall(peer, pings)
+                    sent += len(pings)
+        assert sent < 2 * LONG_CHARS
+
+    async def test_that_does_not_read_does_not_hold_up_the_end_of_the_server(self) -> None:
+        app = Speaker("on and on")
+        async with serve_websockets(app, stall_s=30) as port:
+            peer = await connect(port)
+            async with asyncio.timeout(PATIENCE_S):
+                await app.is_blocked.wait()
+        with peer:
+            assert await is_reset(peer)

@@ -104,6 +104,32 @@ class TestStream:
             writer.close()
             await source.until_closed()
 
+    async def test_ends_in_order_when_it_is_told_to_though_nothing_happens(self) -> None:
+        source, told = Source(count=1, then_wait=True), asyncio.Event()
+        guard = streaming(lambda: EventStreamResponse(source.events(), until=told.wait))
+        async with serve(guard) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request_head("GET", "/", "Connection: close"))
+            await reader.readuntil(b"id: 1\n")
+            told.set()
+            async with asyncio.timeout(2):
+                assert (await reader.read()).endswith(b"\r\n0\r\n\r\n")
+            writer.close()
+        assert source.closed.is_set()
+
+    async def test_ends_when_it_is_told_to_in_the_middle_of_a_flood(self) -> None:
+        source, told = Source(count=10**9, size=10_000), asyncio.Event()
+        guard = streaming(lambda: EventStreamResponse(source.events(), until=told.wait))
+        async with serve(guard) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request_head("GET", "/", "Connection: close"))
+            await reader.readuntil(b"id: 5\n")
+            told.set()
+            async with asyncio.timeout(5):
+                assert (await reader.read()).endswith(b"\r\n0\r\n\r\n")
+            writer.close()
+        assert source.closed.is_set()
+
     async def test_is_a_response_like_any_other_to_fastapi(self) -> None:
         app = FastAPI()
         source = Source(count=1)

@@ -54,11 +54,18 @@ class TestAccepts:
     def test_the_deepest_allowed_nesting_passes(self) -> None:
         check_json(b"[" * 32 + b"]" * 32, JsonLimits(depth=32))
 
+    def test_as_many_keys_as_allowed_pass(self) -> None:
+        check_json(b'[{"a":1,"b":2},{"c":{"d":1,"e":2},"f":3}]', JsonLimits(keys=2))
+
     def test_as_many_values_as_allowed_pass(self) -> None:
         check_json(b"[1,2,3]", JsonLimits(values=4))
 
 
 class TestRefuses:
+    def test_an_object_with_more_keys_than_any_schema_has(self) -> None:
+        detail = "body.a has more than 2 keys"
+        assert refusal_of('{"a":{"b":1,"c":2,"d":3}}', keys=2) == detail
+
     @pytest.mark.parametrize(
         ("body", "detail"),
         [

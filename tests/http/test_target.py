@@ -41,11 +41,22 @@ def test_a_target_at_the_limit_passes() -> None:
     check_target(scope_of(b"/" + b"a" * 49, b"b" * 50), limit_bytes=100)
 
 
-@pytest.mark.parametrize("query", [b"", b"a=1&a=2&b", b"q=a+b%20c%2B", b"q=%F0%9F%99%82", b"&&=="])
+@pytest.mark.parametrize(
+    "query", [b"", b"a=1&A=2&b", b"&a=1&&", b"q=a+b%20c%2B", b"q=%F0%9F%99%82", b"&&=="]
+)
 def test_an_ordinary_query_passes_unchanged(query: bytes) -> None:
     scope = scope_of(b"/caf%C3%A9", query)
     check_target(scope, limit_bytes=100)
     assert scope["query_string"] == query
+
+
+@pytest.mark.parametrize(
+    "query", [b"limit=abc&limit=1", b"limit&b=1&limit", b"li%6dit=1&limit=1", b"limit=&limit="]
+)
+def test_a_parameter_given_twice_is_refused(query: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        check_target(scope_of(query=query), limit_bytes=100)
+    assert (caught.value.code, caught.value.field) == ("invalid_query", "query.limit")
 
 
 def test_raw_utf_8_in_a_query_is_encoded() -> None:

@@ -51,9 +51,36 @@ async def test_a_job_that_was_left_behind_is_done_and_forgotten(database: Databa
     await leave(database, said="hello")
     done = asyncio.Queue[Job]()
     async with working(database, done.put):
-        job = await asyncio.wait_for(done.get(), 10)
+        async with asyncio.timeout(10):
+            job = await done.get()
         await eventually_nothing_left(database)
     assert job.payload == {"said": "hello"}
+
+
+async def test_a_job_that_is_cut_off_is_done_by_the_next_worker_at_once(database: Database) -> None:
+    await leave(database)
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def never_done(_job: Job) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def do(_job: Job) -> None:
+        done.set()
+
+    async with working(database, never_done):
+        await begun.wait()
+    async with working(database, do), asyncio.timeout(10):
+        await done.wait()
+        await eventually_nothing_left(database)
+
+
+async def test_a_worker_that_stops_takes_nothing_on(database: Database) -> None:
+    await leave(database)
+    worker = JobWorker(database, {"note": asyncio.Queue[Job]().put})
+    worker.stop()
+    await worker.run()
+    assert await left(database) == 1
 
 
 async def test_a_job_that_fails_is_tried_again_later(database: Database) -> None:
@@ -66,7 +93,8 @@ async def test_a_job_that_fails_is_tried_again_later(database: Database) -> None
             raise RuntimeError("not today")
 
     async with working(database, fail_once):
-        seen = [await asyncio.wait_for(tries.get(), 20) for _ in range(2)]
+        async with asyncio.timeout(20):
+            seen = [await tries.get() for _ in range(2)]
     assert seen == [1, 2]
 
 

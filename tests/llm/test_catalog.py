@@ -48,26 +48,69 @@ class TestResolve:
     def test_a_bare_name_is_openais(self, catalog: ModelCatalog) -> None:
         assert catalog.resolve("gpt-4o") == "openai:gpt-4o"
 
-    @pytest.mark.parametrize("name", ["ghost:model", "openai:", ":", "", "x" * 300])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("ghost:model", "openai:", ":", "", "x" * 300, "openai:" + "x" * 200),
+            *("openai:a b", "openai:scripted\n", "openai:scripted ", "gpt\t4", "openai:a\x1b[0m"),
+            *("openai:a\u2028b", "openai:a\u202eb", "openai:\ud800", "openai:a\0", "gpt\u00a04"),
+        ],
+    )
     def test_any_other_name_is_not_found(self, catalog: ModelCatalog, name: str) -> None:
         with pytest.raises(ModelNotFound) as missing:
             catalog.resolve(name)
 
         assert missing.value.field == "body.model_type"
 
-    def test_a_label_that_means_nothing_here_means_the_default(self, catalog: ModelCatalog) -> None:
-        assert catalog.resolve("ghost:model", strict=False) == "vllm:scripted"
+    @pytest.mark.parametrize("name", ["openai:o1-pro", "openai:../../x", "o1-pro"])
+    async def test_a_name_that_its_provider_does_not_list_is_not_found(
+        self, catalog: ModelCatalog, name: str
+    ) -> None:
+        await catalog.wait_for_lists()
 
-    async def test_a_label_that_the_provider_does_not_list_means_the_default(
+        with pytest.raises(ModelNotFound):
+            catalog.resolve(name)
+        assert catalog.resolve("openai:scripted") == "openai:scripted"
+        assert catalog.resolve("scripted") == "openai:scripted"
+
+    async def test_a_provider_that_cannot_list_may_have_any_model(
         self, catalog: ModelCatalog
     ) -> None:
-        assert catalog.resolve("gpt-3.5-turbo", strict=False) == "openai:gpt-3.5-turbo"
+        await catalog.wait_for_lists()
+
+        assert catalog.resolve("away:anything") == "away:anything"
+
+    async def test_a_default_that_is_not_listed_can_be_named(
+        self, scripted: ScriptedProvider
+    ) -> None:
+        provider = OpenAICompatible("openai", scripted.base_url, None)
+        catalog = ModelCatalog({"openai": provider}, default="openai:My Models/a.gguf")
+        await catalog.wait_for_lists()
+
+        assert catalog.resolve("openai:My Models/a.gguf") == "openai:My Models/a.gguf"
+        await catalog.close()
+
+    async def test_a_full_label_means_no_other_model(self, catalog: ModelCatalog) -> None:
+        assert catalog.resolve("openai:my-alias", strict=False) == "openai:my-alias"
 
         await catalog.list()
 
-        assert catalog.resolve("gpt-3.5-turbo", strict=False) == "vllm:scripted"
+        assert catalog.resolve("openai:my-alias", strict=False) == "openai:my-alias"
+
+    @pytest.mark.parametrize("label", ["ghost:model", "openai:a b", "openai:"])
+    async def test_a_full_label_that_nobody_can_be_asked_for_means_the_default(
+        self, catalog: ModelCatalog, label: str
+    ) -> None:
+        assert catalog.resolve(label, strict=False) == "vllm:scripted"
+
+    @pytest.mark.parametrize("label", ["gpt-3.5-turbo", "my favourite", "x" * 300, ""])
+    async def test_a_bare_label_that_is_no_model_of_openais_means_the_default(
+        self, catalog: ModelCatalog, label: str
+    ) -> None:
+        await catalog.wait_for_lists()
+
+        assert catalog.resolve(label, strict=False) == "vllm:scripted"
         assert catalog.resolve("scripted", strict=False) == "openai:scripted"
-        assert catalog.resolve("gpt-3.5-turbo") == "openai:gpt-3.5-turbo"
 
     def test_a_bare_name_without_the_provider_openai_is_not_found(self) -> None:
         local = OpenAICompatible("vllm", "http://127.0.0.1:1", None)
@@ -111,6 +154,54 @@ class TestList:
 
         await catalog.close()
         assert [info.name for info in listed] == ["openai:hidden", "openai:scripted"]
+
+
+class TestOffered:
+    @pytest.fixture
+    async def offering(self, scripted: ScriptedProvider) -> AsyncIterator[ModelCatalog]:
+        catalog = ModelCatalog(
+            {"openai": OpenAICompatible("openai", scripted.base_url, None, patience=QUICK)},
+            default="openai:scripted",
+            offered=["openai:deployment", "openai:scripted"],
+        )
+        yield catalog
+        await catalog.close()
+
+    async def test_just_what_the_operator_named_is_listed(self, offering: ModelCatalog) -> None:
+        listed = await offering.list()
+
+        assert [(info.name, info.is_default) for info in listed] == [
+            ("openai:scripted", True),
+            ("openai:deployment", False),
+        ]
+
+    @pytest.mark.parametrize("is_heard", [False, True])
+    async def test_nothing_else_can_be_asked_for_whoever_asks(
+        self, offering: ModelCatalog, is_heard: bool
+    ) -> None:
+        if is_heard:
+            await offering.wait_for_lists()
+
+        assert offering.resolve("openai:deployment") == "openai:deployment"
+        assert offering.resolve("deployment", strict=False) == "openai:deployment"
+        assert offering.resolve("gpt-3.5-turbo", strict=False) == "openai:scripted"
+        assert offering.resolve("openai:o1-pro", strict=False) == "openai:scripted"
+        with pytest.raises(ModelNotFound):
+            offering.resolve("openai:o1-pro")
+        with pytest.raises(ModelNotFound):
+            await anext(offering.stream(ask(model="openai:o1-pro")))
+
+    def test_a_model_that_nobody_provides_cannot_be_offered(self) -> None:
+        provider = OpenAICompatible("openai", "http://127.0.0.1:1", None)
+
+        with pytest.raises(ValueError, match="ghost:model"):
+            ModelCatalog({"openai": provider}, "openai:m", offered=["openai:m", "ghost:model"])
+
+    def test_a_default_that_is_not_offered_is_refused_at_the_start(self) -> None:
+        provider = OpenAICompatible("openai", "http://127.0.0.1:1", None)
+
+        with pytest.raises(ValueError, match="openai:dear"):
+            ModelCatalog({"openai": provider}, "openai:dear", offered=["openai:m"])
 
 
 class TestInfo:
@@ -157,7 +248,7 @@ class TestStream:
     ) -> None:
         catalog.max_answer_chars = 1000
 
-        deltas = await answer(catalog, endless=True, text="word ")
+        deltas = await answer(catalog, endless=True, text="word ", pace_ms=1)
 
         assert len(text_in(deltas)) == 1000
         assert isinstance(deltas[-1], Finish)

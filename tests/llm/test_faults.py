@@ -92,7 +92,7 @@ def test_secrets_never_appear_in_a_message() -> None:
 
 
 def test_what_a_provider_says_is_one_bounded_printable_line() -> None:
-    cleaned = faults.clean("a\n\x00\x1b[31mb\u2028c\ud800 " + "x" * 10_000)
+    cleaned = faults.clean("a\n\x00\x1b[31mb\u2028c\ud800\u202e\u200b " + "x" * 10_000)
 
     assert cleaned.startswith("a [31mb c x")
     assert len(cleaned) <= faults.MAX_MESSAGE_CHARS

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tertulia.domain.errors import ModelNotFound
 from tertulia.domain.models import (
     Delta,
     Finish,
@@ -161,7 +162,10 @@ async def test_the_catalog_knows_its_one_model(local: LocalModel) -> None:
 
     assert [info.name for info in await catalog.list()] == [MODEL]
     assert catalog.info(MODEL).context_tokens == 512
+    with pytest.raises(ModelNotFound):
+        catalog.resolve("local:other")
     assert catalog.resolve("local:other", strict=False) == MODEL
+    assert catalog.resolve("other", strict=False) == MODEL
     deltas = [d async for d in catalog.stream(ask("Hi", model=MODEL, settings=GREEDY))]
     assert isinstance(deltas[-1], Finish)
     assert deltas[-1].usage.cost_usd == Decimal(0)

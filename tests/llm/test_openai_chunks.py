@@ -98,6 +98,13 @@ def test_a_tool_call_that_grows_without_end_is_refused() -> None:
     assert failure_code(*[chunk({"tool_calls": [piece]})] * 5) == "provider_invalid_response"
 
 
+def test_an_id_of_a_tool_call_that_grows_without_end_is_refused() -> None:
+    pieces = [{"index": 0, "id": mark * (MAX_TOOL_CHARS // 4)} for mark in "abcde"]
+    chunks = [chunk({"tool_calls": [piece]}) for piece in pieces]
+
+    assert failure_code(*chunks) == "provider_invalid_response"
+
+
 def test_usage_is_read_in_detail() -> None:
     usage = {
         "prompt_tokens": 9,

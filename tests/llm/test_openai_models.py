@@ -22,6 +22,20 @@ def test_what_is_no_model_is_passed_over() -> None:
     assert listed_models(json.dumps({"data": items}).encode()) == [("good", None)]
 
 
+@pytest.mark.parametrize("name", ["a b", "a\n", "a\x1b[0m", "a\u202eb", "\ud800", "x" * 300])
+def test_a_name_that_nobody_could_ask_for_is_passed_over(name: str) -> None:
+    items = [{"id": name}, {"id": "good"}]
+
+    assert listed_models(json.dumps({"data": items}).encode()) == [("good", None)]
+
+
+@pytest.mark.parametrize("size", [True, -1, 0, 10**30, 4096.0, "4096", [4096]])
+def test_a_context_length_that_is_none_is_unknown(size: object) -> None:
+    items = [{"id": "good", "max_model_len": size}]
+
+    assert listed_models(json.dumps({"data": items}).encode()) == [("good", None)]
+
+
 def test_the_list_is_bounded() -> None:
     items = [{"id": f"m{number}"} for number in range(MAX_MODELS + 5)]
 

@@ -23,6 +23,7 @@ from tertulia.domain.models import (
     Usage,
 )
 from tertulia.domain.parts import TextPart, ToolCallPart, ToolResultPart
+from tertulia.llm.catalog import ModelCatalog
 from tertulia.llm.others import OtherProvider
 from tertulia.llm.patience import Patience
 
@@ -319,6 +320,32 @@ async def test_known_models_are_listed(provider: OtherProvider) -> None:
     names = [info.name for info in await provider.models()]
 
     assert any(name.startswith("anthropic:claude") for name in names)
+
+
+async def test_a_model_newer_than_the_list_can_be_asked_for(provider: OtherProvider) -> None:
+    # Importing what it takes may take longer than a catalog waits.
+    listed = await provider.models()
+    catalog = ModelCatalog({"anthropic": provider}, MODEL)
+
+    assert len(await catalog.list()) >= len(listed)
+    assert catalog.resolve("anthropic:claude-next-9") == "anthropic:claude-next-9"
+
+
+async def test_numbers_and_names_that_cannot_be_stored_are_not_passed_on(
+    provider: OtherProvider, anthropic: Anthropic
+) -> None:
+    start = json.loads(json.dumps(START))
+    start["message"]["usage"]["input_tokens"] = 2**40
+    start["message"]["id"] = "msg_\0" + "x" * 1000
+    anthropic.events = [start, *text_block(0, "Hello"), *end()]
+
+    finish = (await answer(provider))[-1]
+
+    assert isinstance(finish, Finish)
+    assert (finish.usage.prompt_tokens, finish.usage.response_tokens) == (None, 5)
+    assert finish.request_id is not None
+    assert len(finish.request_id) == 200
+    assert "\0" not in finish.request_id
 
 
 def test_pydantic_ai_is_not_imported_before_it_is_needed() -> None:

@@ -1,3 +1,4 @@
+import math
 from datetime import UTC, datetime
 
 import pytest
@@ -19,6 +20,9 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
         ("-3", None),
         ("٣", None),
         ("", None),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("9" * 400, math.inf),
         (None, None),
     ],
 )

@@ -142,8 +142,7 @@ async def test_followers_here_see_the_restart_of_a_run_that_came_here(here: Here
     await asyncio.sleep(0.1)
     # What the dying process stored last, it told nobody.
     await here.say(run, texts(" two", after=1), tell=False)
-    async with here.database.transaction() as work:
-        await work.run_events.restart(run.id, seq=3, attempt=2)
+    await here.say(run, [RunEvent(3, EventKind.RESTART, {"attempt": 2})], tell=False)
     here.executed.add(run.id)
     here.feeds.publish(run.id, texts("again", after=3), None)
     await here.say(run, texts("again", after=3), tell=False)

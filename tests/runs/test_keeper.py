@@ -112,6 +112,26 @@ async def test_taking_over_from_oneself_ends_the_former_attempt(room: Room) -> N
     await until(lambda: not room.executor.live, "nothing to be left")
 
 
+async def test_a_claim_is_over_before_the_answers_are_read(room: Room) -> None:
+    long = texts(*("word " for _ in range(3_000)))
+    runs = [await orphan(room, long) for _ in range(3)]
+    await room.keeper._claim()  # pyright: ignore[reportPrivateUsage]  without the rest of a round
+    async with room.database.reading() as work:
+        held = await work.leases.still_held([run.id for run in runs], owner=room.keeper.process_id)
+    assert len(held) == len(runs)
+    assert all(live.answer.is_empty for live in room.executor.live.values())
+    for run in runs:
+        assert (await room.ended(run)).status is RunStatus.COMPLETED
+        assert await room.text(run) == DEFAULT_TEXT
+
+
+async def test_a_keeper_that_hands_over_takes_nothing_on(room: Room) -> None:
+    await room.keeper.hand_over(patience_s=0)
+    run = await orphan(room, [])
+    await room.keeper.look_round()
+    assert run.id not in room.executor.live
+
+
 async def test_a_run_that_was_taken_away_stops_its_model(room: Room) -> None:
     content = script("taken", endless=True, pace_ms=10)
     run = await store_run(room.database, owner=None, model=MODEL, content=content)

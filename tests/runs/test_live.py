@@ -6,8 +6,8 @@ from tertulia.domain.ids import new_id
 from tertulia.domain.models import Delta, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from tertulia.domain.parts import TextPart
 from tertulia.domain.runs import EventKind, RunEvent, RunStatus
-from tertulia.runs.answer import Answer
 from tertulia.runs.live import LiveRun
+from tertulia.storage.answer import Answer
 from tertulia.storage.repositories.leases import HeldRun
 from tertulia.telemetry.tasks import TaskSet
 
@@ -84,14 +84,26 @@ def test_without_a_bill_what_was_received_is_counted(live: LiveRun) -> None:
 
 def test_a_continued_answer_is_billed_as_one(live: LiveRun) -> None:
     said = [RunEvent(seq, EventKind.TEXT, {"delta": "a "}) for seq in (1, 2, 3)]
-    continued = LiveRun(live.held, Answer.of(said))
+    live.resume(Answer.of(said), from_start=False)
     # The provider was given the three tokens back, as part of the prompt.
     usage = Usage(prompt_tokens=13, response_tokens=2)
-    hear(continued, TextDelta("b"), TextDelta("c"), Finish("stop", usage, None))
-    assert continued.tokens == 5
-    continued.end(RunStatus.COMPLETED)
-    assert continued.outcome is not None
-    assert continued.outcome.usage == Usage(prompt_tokens=10, response_tokens=5)
+    hear(live, TextDelta("b"), TextDelta("c"), Finish("stop", usage, None))
+    assert live.tokens == 5
+    live.end(RunStatus.COMPLETED)
+    assert live.outcome is not None
+    assert live.outcome.usage == Usage(prompt_tokens=10, response_tokens=5)
+
+
+def test_an_answer_that_begins_again_says_so_first(live: LiveRun) -> None:
+    said = [RunEvent(1, EventKind.TEXT, {"delta": "a "})]
+    live.resume(Answer.of(said), from_start=True)
+    events = hear(live, TextDelta("b"))
+    assert events == [
+        RunEvent(2, EventKind.RESTART, {"attempt": 1}),
+        RunEvent(3, EventKind.TEXT, {"delta": "b"}),
+    ]
+    assert live.answer.parts == (TextPart("b"),)
+    assert live.tokens == 1
 
 
 async def test_a_lost_run_stops_listening(live: LiveRun) -> None:

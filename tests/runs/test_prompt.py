@@ -1,15 +1,24 @@
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.ids import new_id
 from tertulia.domain.models import PromptMessage
-from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from tertulia.domain.parts import (
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    text_of,
+)
 from tertulia.runs.prompt import PromptBuilder, as_told
-from tertulia.storage.database import Database
-from tests.storage.rows import new_conversation, new_user
+from tertulia.storage.database import Database, DatabaseLimits
+from tests.storage.rows import long_value_blocks, new_conversation, new_user, noise
 
 _CALL = ToolCallPart("1", "f", "{}")
 _RESULT = ToolResultPart("1", "42")
@@ -41,33 +50,57 @@ def builder(database: Database) -> PromptBuilder:
     return PromptBuilder(database, "Be brief.", max_messages=50)
 
 
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """A stored conversation, about to be answered."""
+
+    id: UUID
+    user_id: UUID
+    tip_id: UUID
+
+    @classmethod
+    async def store(
+        cls, database: Database, said: Sequence[tuple[Role, str | Sequence[Part]]]
+    ) -> "Talk":
+        user_id = await new_user(database)
+        conversation = await new_conversation(database, user_id)
+        tip_id = new_id()
+        async with database.transaction() as work:
+            locked = await work.conversations.lock(conversation.id, user_id=user_id)
+            for role, what in said:
+                tip_id = new_id()
+                _, locked = await work.messages.append(
+                    locked,
+                    tip_id,
+                    parent=work.messages.head(locked),
+                    role=role,
+                    parts=[TextPart(what)] if isinstance(what, str) else what,
+                )
+        return cls(conversation.id, user_id, tip_id)
+
+    async def told_by(
+        self, builder: PromptBuilder, *, context_tokens: int | None = None
+    ) -> list[PromptMessage]:
+        """Return what a model is told to answer the last message."""
+        told = await builder.build(
+            self.id,
+            prompt_id=self.tip_id,
+            user_id=self.user_id,
+            context_tokens=context_tokens,
+            answer_tokens=None,
+        )
+        return list(told)
+
+
 async def build(
-    builder: PromptBuilder, words: list[tuple[Role, str]], *, context_tokens: int | None = None
+    builder: PromptBuilder,
+    said: Sequence[tuple[Role, str | Sequence[Part]]],
+    *,
+    context_tokens: int | None = None,
 ) -> list[PromptMessage]:
     """Store a conversation and return what a model is told to answer its last message."""
-    database = builder.database
-    user_id = await new_user(database)
-    conversation = await new_conversation(database, user_id)
-    tip = new_id()
-    async with database.transaction() as work:
-        locked = await work.conversations.lock(conversation.id, user_id=user_id)
-        for role, text in words:
-            tip = new_id()
-            _, locked = await work.messages.append(
-                locked,
-                tip,
-                parent=work.messages.head(locked),
-                role=role,
-                parts=[TextPart(text)],
-            )
-    told = await builder.build(
-        conversation.id,
-        prompt_id=tip,
-        user_id=user_id,
-        context_tokens=context_tokens,
-        answer_tokens=None,
-    )
-    return list(told)
+    talk = await Talk.store(builder.database, said)
+    return await talk.told_by(builder, context_tokens=context_tokens)
 
 
 async def test_only_the_operator_speaks_as_system(builder: PromptBuilder) -> None:
@@ -88,6 +121,29 @@ async def test_a_long_branch_loses_its_oldest_messages(builder: PromptBuilder) -
     assert told[0].role == "system"
     assert told[-1].parts == (TextPart(words[-1][1]),)
     assert 2 < len(told) < 15
+
+
+async def test_what_does_not_fit_is_not_read(dsn: str) -> None:
+    database = await Database.open(dsn, DatabaseLimits(pool_size=1))
+    builder = PromptBuilder(database, None, max_messages=50)
+    costs: list[int] = []
+    for count in (2, 20):
+        words = [(Role.USER, noise(50_000)) for _ in range(count)]
+        talk = await Talk.store(database, words)
+        before = await long_value_blocks(database)
+        # Three quarters are for the history: at three bytes a token, for two such messages.
+        told = await talk.told_by(builder, context_tokens=50_000)
+        costs.append(await long_value_blocks(database) - before)
+        assert [each.parts for each in told] == [(TextPart(text),) for _, text in words[-2:]]
+    await database.close()
+    assert 0 < costs[1] < 1.5 * costs[0]
+
+
+async def test_thoughts_take_nothing_from_what_fits(builder: PromptBuilder) -> None:
+    answer = (ReasoningPart(noise(3_000)), TextPart("yes"))
+    said = [(Role.USER, "well?"), (Role.ASSISTANT, answer)] * 8 + [(Role.USER, "so?")]
+    told = await build(builder, said, context_tokens=400)
+    assert [text_of(each.parts) for each in told[1:]] == ["well?", "yes"] * 8 + ["so?"]
 
 
 async def test_no_more_messages_are_read_than_allowed(builder: PromptBuilder) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tertulia.domain.runs import EventKind, RunEvent
 from tertulia.runs import replay
-from tertulia.runs.answer import Answer
+from tertulia.storage.answer import Answer
 from tertulia.storage.repositories.runs import Replay
 
 _TEXT = st.text(

@@ -1,5 +1,6 @@
 """Runs over HTTP: statuses, shapes and what a wrong request is told."""
 
+import asyncio
 from typing import Any
 from uuid import uuid1
 
@@ -86,6 +87,7 @@ async def test_a_reader_that_reconnects_at_the_door_gets_the_rest_and_no_second_
     whole = frames(first.text)
     for after in (1, len(whole) - 1, len(whole)):
         again = await ana.send(door, path, body, **headers, Last_Event_ID=str(after))
+        assert again.status_code == (204 if after == len(whole) else 200)
         assert again.headers["Location"] == first.headers["Location"]
         assert frames(again.text) == whole[after:]
     assert len((await ana.send("GET", f"{conversation}/messages")).json()) == 2
@@ -122,10 +124,37 @@ async def test_a_cursor_gives_what_came_after_it(ana: Talker) -> None:
     run = await ana.ask(conversation, script("cursor", pace_ms=2))
     path = f"/runs/{run['id']}/events"
     whole = frames((await ana.send("GET", path)).text)
-    for after in range(len(whole) + 1):
+    for after in range(len(whole)):
         by_query = await ana.send("GET", f"{path}?after={after}")
         by_header = await ana.send("GET", path, Last_Event_ID=str(after))
+        assert by_query.status_code == by_header.status_code == 200
         assert frames(by_query.text) == frames(by_header.text) == whole[after:]
+
+
+async def test_a_reader_that_has_seen_the_end_is_told_to_stop(ana: Talker) -> None:
+    conversation = await ana.new_conversation()
+    run = await ana.start(conversation, script("ending", pace_ms=20))
+    path = f"/runs/{run['id']}/events"
+    ahead = await ana.send("GET", f"{path}?after=500")
+    # The run was going on: this reader waited for events that never came.
+    assert (ahead.status_code, frames(ahead.text)) == (200, [])
+    done = frames((await ana.send("GET", path)).text)[-1][0]
+    for cursor in (done, "500", "2147483647"):
+        answer = await ana.send("GET", path, Last_Event_ID=cursor)
+        assert (answer.status_code, answer.content) == (204, b"")
+
+
+async def test_a_stream_ends_when_its_reader_is_shut_out_though_nothing_happens(
+    ana: Talker,
+) -> None:
+    conversation = await ana.new_conversation()
+    run = await ana.start(conversation, script("silent", stall_after=2))
+    queued = await ana.start(conversation, "And then?", on_busy="queue")
+    reading = [ana.send("GET", f"/runs/{each['id']}/events") for each in (run, queued)]
+    async with asyncio.timeout(15):
+        *streams, logout = await asyncio.gather(*reading, ana.send("POST", "/auth/logout"))
+    assert [stream.status_code for stream in streams] == [200, 200]
+    assert logout.status_code == 204
 
 
 @pytest.mark.parametrize("cursor", ["-1", "x", "1.5", "99999999999", "٣", " ", "2147483648"])

@@ -1,13 +1,20 @@
 """Runs as server-sent events."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
 
-from tertulia.domain.errors import DatabaseUnavailable, Invalid, TertuliaError, Unauthenticated
+from tertulia.domain.errors import (
+    DatabaseUnavailable,
+    Invalid,
+    TertuliaError,
+    Unauthenticated,
+    UserInactive,
+)
 from tertulia.domain.runs import EventKind, RunEvent
 from tertulia.runs.follower import Followed, Reconnect
-from tertulia.runs.wire import parse_cursor, to_event, to_events
+from tertulia.runs.wire import parse_cursor, refusal, to_event, to_events
 
 
 async def three_words() -> AsyncGenerator[Followed, None]:
@@ -16,34 +23,54 @@ async def three_words() -> AsyncGenerator[Followed, None]:
 
 
 class Door:
-    """Lets so many pass, then raises."""
+    """Says these things, one each time: None lets pass, an error is raised."""
 
-    def __init__(self, opens: int, error: TertuliaError) -> None:
-        self._opens = opens
-        self._error = error
+    def __init__(self, *says: TertuliaError | None) -> None:
+        self.says = list(says)
 
     async def __call__(self) -> None:
-        self._opens -= 1
-        if self._opens < 0:
-            raise self._error
+        said = self.says.pop(0)
+        if said is not None:
+            raise said
 
 
-async def test_a_stream_ends_when_its_reader_is_shut_out() -> None:
-    door = Door(1, Unauthenticated())
-    events = [event async for event in to_events(three_words(), door, check_every_s=0)]
-    assert [event.id for event in events] == ["1"]
-
-
-async def test_a_stream_goes_on_while_nobody_can_tell() -> None:
-    door = Door(0, DatabaseUnavailable())
-    events = [event async for event in to_events(three_words(), door, check_every_s=0)]
+async def test_events_keep_their_order() -> None:
+    events = [event async for event in to_events(three_words())]
     assert [event.id for event in events] == ["1", "2", "3"]
 
 
-async def test_credentials_are_not_judged_at_every_event() -> None:
-    door = Door(0, Unauthenticated())
-    events = [event async for event in to_events(three_words(), door, check_every_s=60)]
-    assert len(events) == 3
+async def test_a_reader_that_leaves_stops_the_following() -> None:
+    closed = False
+
+    async def followed() -> AsyncGenerator[Followed, None]:
+        nonlocal closed
+        try:
+            async for item in three_words():
+                yield item
+        finally:
+            closed = True
+
+    events = to_events(followed())
+    await anext(events)
+    await events.aclose()
+    assert closed
+
+
+async def test_credentials_are_judged_until_they_are_refused() -> None:
+    door = Door(None, None, Unauthenticated(), None)
+    assert isinstance(await refusal(door, check_every_s=0), Unauthenticated)
+    assert len(door.says) == 1
+
+
+async def test_credentials_that_nobody_can_judge_now_are_judged_again() -> None:
+    door = Door(DatabaseUnavailable(), DatabaseUnavailable(), UserInactive())
+    assert isinstance(await refusal(door, check_every_s=0), UserInactive)
+
+
+async def test_credentials_are_not_judged_all_the_time() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await refusal(Door(), check_every_s=60)
 
 
 def test_a_reader_that_is_sent_elsewhere_keeps_its_place() -> None:

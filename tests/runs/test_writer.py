@@ -11,10 +11,10 @@ from tertulia.domain.ids import new_id
 from tertulia.domain.models import Finish, TextDelta, Usage
 from tertulia.domain.parts import TextPart
 from tertulia.domain.runs import Run, RunEvent, RunStatus
-from tertulia.runs.answer import Answer
 from tertulia.runs.feeds import Feeds
 from tertulia.runs.live import LiveRun
 from tertulia.runs.writer import EventWriter
+from tertulia.storage.answer import Answer
 from tertulia.storage.database import Database
 from tertulia.storage.notices import Notifier
 from tertulia.storage.statements import statement
@@ -54,9 +54,9 @@ async def stored(database: Database, run: Run) -> list[RunEvent]:
         return list(await work.run_events.list(run.id, user_id=run.user_id, after=0, limit=10_000))
 
 
-async def settle(writer: EventWriter) -> None:
-    async with asyncio.timeout(5):
-        await writer.flush()
+async def settle(writer: EventWriter, *runs: LiveRun) -> None:
+    async with asyncio.timeout(20):
+        await writer.flush(runs)
 
 
 async def test_what_is_said_is_stored_before_it_is_shown(
@@ -68,7 +68,8 @@ async def test_what_is_said_is_stored_before_it_is_shown(
         bell = feed.changed
         say(writer, live, "one")
         say(writer, live, " two")
-        await asyncio.wait_for(bell.wait(), 2)
+        async with asyncio.timeout(2):
+            await bell.wait()
         assert feed.since(0) is not None
         assert list(feed.since(0) or ()) == await stored(database, run) == texts("one two")
 
@@ -79,12 +80,13 @@ async def test_the_end_folds_everything_into_the_message(
     run = await store_run(database, owner=owner)
     live = LiveRun(held(run), Answer())
     say(writer, live, "one")
-    await settle(writer)
+    await settle(writer, live)
     live.hear(TextDelta(" two"))
     live.hear(Finish("stop", Usage(1, 2), "req"))
     live.end(RunStatus.COMPLETED)
     writer.heard(live)
-    await asyncio.wait_for(live.ended.wait(), 2)
+    async with asyncio.timeout(2):
+        await live.ended.wait()
     assert await stored(database, run) == []
     async with database.reading() as work:
         replay = await work.runs.find_replay(run.id, user_id=run.user_id)
@@ -102,13 +104,13 @@ async def test_a_run_that_cannot_be_stored_fails_alone(
     lives = [LiveRun(held(run), Answer()) for run in runs]
     for number, live in enumerate(lives):
         say(writer, live, _POISON if number == 2 else "fine")
-    await settle(writer)
+    await settle(writer, *lives)
     assert [live.is_lost for live in lives] == [number == 2 for number in range(5)]
     for number, run in enumerate(runs):
         assert await stored(database, run) == ([] if number == 2 else texts("fine"))
     say(writer, lives[0], " again")
     say(writer, lives[2], "never")
-    await settle(writer)
+    await settle(writer, *lives)
     assert await stored(database, runs[0]) == texts("fine", " again")
 
 
@@ -121,7 +123,7 @@ async def test_an_end_that_cannot_be_stored_does_not_keep_others_from_ending(
         live.hear(TextDelta(_POISON if number == 1 else "fine"))
         live.end(RunStatus.COMPLETED)
         writer.heard(live)
-    await settle(writer)
+    await settle(writer, *lives)
     async with database.reading() as work:
         statuses = await work.runs.statuses([run.id for run in runs])
     assert [statuses[run.id] for run in runs] == [
@@ -139,9 +141,30 @@ async def test_a_run_that_somebody_else_has_is_lost_here(
     async with database.transaction() as work:
         await work.leases.claim(owner=new_id(), lease=LEASE, limit=1)
     say(writer, live, "too late")
-    await settle(writer)
+    await settle(writer, live)
     assert live.is_lost
     assert await stored(database, run) == []
+
+
+async def test_a_run_is_flushed_while_others_go_on_talking(
+    database: Database, writer: EventWriter, owner: UUID
+) -> None:
+    talker, quiet = [
+        LiveRun(held(await store_run(database, owner=owner)), Answer()) for _ in range(2)
+    ]
+
+    async def talk() -> None:
+        while True:
+            say(writer, talker, "on and ")
+            await asyncio.sleep(0)
+
+    talking = asyncio.ensure_future(talk())
+    say(writer, quiet, "done")
+    await settle(writer, quiet)
+    assert not talking.done()
+    talking.cancel()
+    async with database.reading() as work:
+        assert await work.run_events.latest(quiet.held.id) == 1
 
 
 async def test_many_streams_cost_at_most_fifty_commits_a_second(
@@ -154,7 +177,7 @@ async def test_many_streams_cost_at_most_fifty_commits_a_second(
         for live in lives:
             say(writer, live, "x")
         await asyncio.sleep(0.003)
-    await settle(writer)
+    await settle(writer, *lives)
     took_s = time.monotonic() - began
     async with database.reading() as work:
         commits = (await work.connection.one(_COMMITS)).count
@@ -172,8 +195,10 @@ async def test_a_model_that_is_faster_than_the_database_is_held_back(
     live = LiveRun(held(run), Answer())
     say(writer, live, "x" * 300_000)
     assert live.waiting_chars == 300_000
-    await asyncio.wait_for(writer.room(live), 5)
+    async with asyncio.timeout(5):
+        await writer.room(live)
     assert live.waiting_chars == 0
     live.lose()
     say(writer, live, "x" * 300_000)
-    await asyncio.wait_for(writer.room(live), 5)
+    async with asyncio.timeout(5):
+        await writer.room(live)

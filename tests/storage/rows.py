@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import random
+import string
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
@@ -13,6 +15,13 @@ from tertulia.storage.statements import Statement, statement
 
 MODEL = "scripted:parrot"
 
+_FLUSH_STATISTICS = statement("SELECT pg_stat_force_next_flush()")
+_LONG_VALUE_BLOCKS = statement(
+    """
+    SELECT toast_blks_hit + toast_blks_read AS blocks FROM pg_statio_user_tables
+    WHERE relname = 'messages'
+    """
+)
 _SLEEP = statement("SELECT pg_sleep(:seconds)")
 _INSERT_USER = statement(
     """
@@ -48,6 +57,21 @@ async def works(database: Database, times: int) -> bool:
     async with asyncio.timeout(5):
         await asyncio.gather(*(use() for _ in range(times)))
     return True
+
+
+def noise(characters: int) -> str:
+    """Return text that hardly becomes shorter when PostgreSQL compresses it."""
+    return "".join(random.choices(string.ascii_letters + string.digits, k=characters))
+
+
+async def long_value_blocks(database: Database) -> int:
+    """Return how many blocks of messages' long values (TOAST) were read since the beginning.
+
+    What connections other than the database's only one did may be missing.
+    """
+    async with database.reading() as work:
+        await work.connection.all(_FLUSH_STATISTICS)
+        return (await work.connection.one(_LONG_VALUE_BLOCKS)).blocks
 
 
 @dataclass(frozen=True, slots=True)

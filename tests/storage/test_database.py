@@ -96,7 +96,7 @@ class TestTransaction:
                 async with database.transaction() as work:
                     locked = await work.conversations.lock(id_, user_id=user_id)
                     await work.conversations.update(
-                        id_, user_id=user_id, title=f"{locked.title or ''}x", set_title=True
+                        id_, user_id=user_id, title=f"{locked.title or ''}x"
                     )
 
         await asyncio.gather(add_to_title(), add_to_title())

@@ -1,9 +1,9 @@
 """Looking at a PostgreSQL."""
 
-import pytest
+import asyncpg
 
 from tertulia.storage import migrations
-from tertulia.storage.inspection import DatabaseNotReady, inspect
+from tertulia.storage.inspection import inspect
 
 
 async def test_a_migrated_database_tells_its_revision(dsn: str) -> None:
@@ -13,29 +13,25 @@ async def test_a_migrated_database_tells_its_revision(dsn: str) -> None:
     assert state.max_connections == 200
 
 
-async def test_settings_that_lose_answers_are_faults(dsn: str) -> None:
+async def test_settings_that_lose_answers_are_named_with_their_remedy(dsn: str) -> None:
     state = await inspect(dsn)
+    assert not state.faults
     # The test run's own PostgreSQL is as unsafe as it is fast.
-    assert [fault.split()[0] for fault in state.faults] == [
+    assert [each.name for each in state.unsafe] == [
         "fsync",
         "full_page_writes",
         "synchronous_commit",
     ]
+    assert str(state.unsafe[0]) == (
+        "fsync is off. Turn it on: take -c fsync=off off the command that starts PostgreSQL."
+    )
 
 
-async def test_a_database_that_is_not_there_may_come(dsn: str) -> None:
-    with pytest.raises(DatabaseNotReady, match="does not exist") as failure:
-        await inspect(dsn.replace("/test_", "/missing_"))
-    assert not failure.value.is_lasting
+async def test_a_setting_of_the_database_is_reset_there(dsn: str) -> None:
+    name = dsn.partition("?")[0].rpartition("/")[2]
+    admin: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(dsn)
+    await admin.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+    await admin.close()
 
-
-async def test_a_server_that_is_not_there_may_come() -> None:
-    with pytest.raises(DatabaseNotReady) as failure:
-        await inspect("postgresql://nobody@127.0.0.1:1/nothing")
-    assert not failure.value.is_lasting
-
-
-async def test_a_refused_user_is_lasting(dsn: str) -> None:
-    with pytest.raises(DatabaseNotReady, match="mallory") as failure:
-        await inspect(dsn.replace("tertulia@", "mallory@"))
-    assert failure.value.is_lasting
+    remedies = {each.name: each.remedy for each in (await inspect(dsn)).unsafe}
+    assert remedies["synchronous_commit"] == f'ALTER DATABASE "{name}" RESET synchronous_commit;'

@@ -9,8 +9,6 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from tertulia.storage import migrations
 from tertulia.storage.embedded import EmbeddedPostgres
@@ -99,6 +97,11 @@ class TestHistory:
         await connection.close()
         assert [row["version_num"] for row in versions] == [migrations.head()]
 
+    async def test_takes_every_parameter_that_the_driver_takes(self, empty: str) -> None:
+        dsn = f"{empty}&sslmode=prefer&application_name=migrating"
+        await asyncio.to_thread(migrations.upgrade, dsn)
+        assert await tables(dsn)
+
     async def test_is_done_once(self, empty: str) -> None:
         await asyncio.to_thread(migrations.upgrade, empty)
         await asyncio.to_thread(migrations.upgrade, empty)
@@ -111,7 +114,7 @@ class TestHistory:
             )
             return cast("list[object]", compare_metadata(context, metadata))
 
-        engine = create_async_engine(migrations.sqlalchemy_url(dsn), poolclass=NullPool)
+        engine = migrations.engine_of(dsn)
         async with engine.connect() as connection:
             assert await connection.run_sync(difference) == []
         await engine.dispose()

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -123,6 +124,30 @@ except ExceptionGroup as error:
     assert "asyncpg.exceptions.DataError" in text
     assert "KeyError" in text
     assert "dear diary" not in text
+
+
+def test_a_terminal_is_told_nothing_that_it_would_obey() -> None:
+    program = r"""
+log.info('request\x1b[2J', route='/\x1b]0;owned\x07', host='\x9b31m\u202e', inner={'a': '\x1b'})
+logging.getLogger('library').warning('one\ntwo \x1b')
+try:
+    raise LookupError('\x1b]0;owned\x07')
+except LookupError as error:
+    log.error('unhandled exception', exc_info=error)
+"""
+    text = written_by(program, "as_json=False")
+    coloured = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert coloured.replace("\n", "").isprintable()
+    assert r"\x1b]0;owned\x07" in text
+    assert [line for line in coloured.split("\n") if line.startswith("two")] == []
+
+
+def test_a_line_of_json_is_one_line_to_every_reader() -> None:
+    program = r"log.info('a\u2028b\u2029c\x85d\x9be\x7ff\u202eg\ud800你')"
+    text = written_by(program)
+    assert text.strip().isprintable()
+    assert "你" in text
+    assert json.loads(text)["event"] == "a\u2028b\u2029c\x85d\x9be\x7ff\u202eg\ud800你"
 
 
 def test_the_level_decides_what_is_written() -> None:

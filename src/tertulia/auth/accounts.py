@@ -43,7 +43,7 @@ def check_email(text: str) -> str:
 
 
 def check_username(text: str) -> str:
-    """Return the name as it is: 3 to 50 visible characters of any script.
+    """Return the name as it is: 3 to 50 visible characters of any script, a letter or digit in it.
 
     Single spaces within are allowed; control, format and invisible characters are not.
     """
@@ -51,6 +51,9 @@ def check_username(text: str) -> str:
     _check_visible(text)
     if "  " in text:
         raise ValueError("Must not have two spaces in a row")
+    # Marks alone would be shown on whatever stands before the name.
+    if not any(character.isalnum() for character in text):
+        raise ValueError("Must have a letter or a digit")
     return text
 
 

@@ -1,22 +1,29 @@
 """What an administrator does with accounts, at a terminal; it needs no secret key."""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from tertulia.auth.accounts import check_email, check_password, check_username, checked
 from tertulia.auth.pages import page_of, place_of
 from tertulia.auth.passwords import Passwords
+from tertulia.domain.errors import TransactionConflict, UserNotFound
 from tertulia.domain.ids import new_id
 from tertulia.domain.users import User
 from tertulia.http.paging import Page
 from tertulia.storage.database import Database, retried
+from tertulia.storage.ending import cancel_runs_of_user
+from tertulia.storage.notices import Notifier
+from tertulia.storage.repositories.users import UserCredentials
+from tertulia.storage.unit_of_work import UnitOfWork
 
 
 @dataclass(frozen=True, slots=True)
 class UserAdministration:
-    """Makes, lists, closes and opens accounts."""
+    """Makes, lists, closes, opens and deletes accounts."""
 
     database: Database
     passwords: Passwords
+    notifier: Notifier
 
     async def create_user(
         self, *, email: str, username: str, password: str, is_admin: bool = False
@@ -54,27 +61,57 @@ class UserAdministration:
             users = await work.users.list(limit=limit + 1, after=place_of(cursor))
         return page_of(users, limit)
 
-    @retried
     async def set_active(self, email: str, *, is_active: bool) -> User:
         """Close an account to everybody at once, or open it again.
 
-        Closing ends its sessions for good. Its API keys open nothing meanwhile, and work again
-        when it is opened.
+        Closing ends its sessions and its runs for good; what its answers said so far is kept. Its
+        API keys open nothing meanwhile, and work again when it is opened.
 
         Raises:
             UserNotFound: Nobody has that address.
         """
-        async with self.database.transaction() as work:
-            user = await work.users.set_active(email, is_active=is_active)
-            if not is_active:
-                await work.sessions.revoke_all(user.id)
+        user, stopped = await self._set_active(email, is_active=is_active)
+        self.notifier.stopped(stopped)
         return user
 
-    async def set_admin(self, email: str, *, is_admin: bool) -> User:
-        """Make the user an administrator, or an ordinary user again.
+    @retried
+    async def _set_active(self, email: str, *, is_active: bool) -> tuple[User, list[UUID]]:
+        async with self.database.transaction() as work:
+            user = await work.users.set_active(email, is_active=is_active)
+            if is_active:
+                return user, []
+            await work.sessions.revoke_all(user.id)
+            return user, await cancel_runs_of_user(work, user.id)
+
+    async def delete(self, email: str) -> None:
+        """Delete an account and everything of it without its password; its runs are stopped.
 
         Raises:
             UserNotFound: Nobody has that address.
         """
+        # In this order for the reason that `AuthService.delete_account` gives.
+        self.notifier.stopped(await self._stop_runs(email))
+        self.notifier.stopped(await self._delete(email))
+
+    @retried
+    async def _stop_runs(self, email: str) -> list[UUID]:
         async with self.database.transaction() as work:
-            return await work.users.set_admin(email, is_admin=is_admin)
+            found = await _find(work, email)
+            return await cancel_runs_of_user(work, found.user.id)
+
+    @retried
+    async def _delete(self, email: str) -> list[UUID]:
+        async with self.database.deletion() as work:
+            found = await _find(work, email)
+            stopped = list(await work.runs.stop_of_user(found.user.id))
+            if not await work.users.delete(found.user.id, password_hash=found.password_hash):
+                # The password was changed in the meantime, which does not protect the account.
+                raise TransactionConflict
+        return stopped
+
+
+async def _find(work: UnitOfWork, email: str) -> UserCredentials:
+    found = await work.users.find_credentials(email)
+    if found is None:
+        raise UserNotFound
+    return found

@@ -45,6 +45,14 @@ async def current_caller(
     return await auth.authenticate(credentials.credentials)
 
 
+async def client_address(connection: HTTPConnection) -> str:
+    """Return where the request came from; behind a proxy that is not trusted, the proxy's."""
+    return "" if connection.client is None else connection.client.host
+
+
+ClientAddress = Annotated[str, Depends(client_address)]
+"""A route's parameter: the address of who sent the request, for counting."""
+
 CurrentCaller = Annotated[Caller, Depends(current_caller)]
 """A route's parameter: the user and the credential that proved it."""
 

@@ -1,7 +1,7 @@
 """Hashing passwords, without ever holding up anything else.
 
 One hash is 20 to 60 ms of a core and 19 MiB. Two threads of their own do all of them (argon2
-releases the interpreter's lock), a bounded number waits, the rest is refused.
+releases the interpreter's lock); who has waited for one of them for a second is refused.
 """
 
 import asyncio
@@ -17,6 +17,9 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from tertulia.domain.errors import Overloaded
 
 Result = TypeVar("Result")
+WAITING_S = 3.0
+"""For a thread. A request may also wait that long for the database, and is to be turned away
+within two seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,11 @@ class Passwords:
     Args:
         cost: Of new hashes; those of another cost are still understood, and replaced at login.
         threads: That hash at the same time.
-        waiting_max: That may wait for a thread; who comes then is refused.
+        waiting_s: How long to wait for one of them, in seconds.
     """
 
     def __init__(
-        self, cost: HashingCost | None = None, *, threads: int = 2, waiting_max: int = 64
+        self, cost: HashingCost | None = None, *, threads: int = 2, waiting_s: float = WAITING_S
     ) -> None:
         cost = cost or HashingCost()
         self._scheme = PasswordHash(
@@ -59,8 +62,8 @@ class Passwords:
         )
         self._nobodys_hash = self._scheme.hash(secrets.token_urlsafe())
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="passwords")
-        self._held_max = threads + waiting_max
-        self._held = 0
+        self._turns = asyncio.Semaphore(threads)
+        self._waiting_s = waiting_s
         self.verified = 0
         """How many verifications have been done, against real hashes and nobody's."""
 
@@ -68,7 +71,7 @@ class Passwords:
         """Return the password's hash, with a new salt.
 
         Raises:
-            Overloaded: Too many are waiting.
+            Overloaded: It had to wait too long for a thread.
         """
         return await self._in_thread(lambda: self._scheme.hash(password))
 
@@ -80,7 +83,7 @@ class Passwords:
             stored: The hash; None, or what is no hash, takes the same time and is never right.
 
         Raises:
-            Overloaded: Too many are waiting.
+            Overloaded: It had to wait too long for a thread.
         """
         is_hash = stored is not None and Argon2Hasher.identify(stored)
         against = stored if stored is not None and is_hash else self._nobodys_hash
@@ -95,10 +98,12 @@ class Passwords:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     async def _in_thread(self, compute: Callable[[], Result]) -> Result:
-        if self._held >= self._held_max:
-            raise Overloaded("Too many people are logging in at once; try again", retry_after_s=1)
-        self._held += 1
+        try:
+            async with asyncio.timeout(self._waiting_s):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise Overloaded("Too many people are logging in at once; try again") from error
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, compute)
         finally:
-            self._held -= 1
+            self._turns.release()

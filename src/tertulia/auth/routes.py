@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response, status
 
-from tertulia.auth.dependencies import Auth, CurrentCaller, CurrentLogin, CurrentUser
+from tertulia.auth.dependencies import Auth, ClientAddress, CurrentCaller, CurrentLogin, CurrentUser
 from tertulia.auth.schemas import (
     AccountDeletion,
     ApiKeyCreate,
@@ -35,9 +35,9 @@ async def register(body: UserCreate, auth: Auth) -> User:
 
 
 @router.post("/login", response_model=Token)
-async def login(body: LoginRequest, auth: Auth) -> Tokens:
+async def login(body: LoginRequest, auth: Auth, address: ClientAddress) -> Tokens:
     """Begin a session: an access token for requests, a refresh token for the next one."""
-    return await auth.login(email=body.email, password=body.password)
+    return await auth.login(email=body.email, password=body.password, address=address)
 
 
 @router.post("/refresh", response_model=Token)
@@ -63,10 +63,12 @@ async def logout_all(caller: CurrentCaller, auth: Auth) -> None:
 
 
 @router.post("/password", response_model=Token)
-async def change_password(body: PasswordChange, caller: CurrentCaller, auth: Auth) -> Tokens:
+async def change_password(
+    body: PasswordChange, caller: CurrentCaller, auth: Auth, address: ClientAddress
+) -> Tokens:
     """Change the password: all sessions end at once, and the answer is a new one. API keys stay."""
     return await auth.change_password(
-        caller.user.id, current=body.current_password, new=body.new_password
+        caller.user.id, current=body.current_password, new=body.new_password, address=address
     )
 
 
@@ -77,9 +79,11 @@ async def show_me(user: CurrentUser) -> User:
 
 
 @router.delete("/me", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_me(body: AccountDeletion, caller: CurrentCaller, auth: Auth) -> None:
+async def delete_me(
+    body: AccountDeletion, caller: CurrentCaller, auth: Auth, address: ClientAddress
+) -> None:
     """Delete the account and everything under it, for good."""
-    await auth.delete_account(caller.user.id, password=body.password)
+    await auth.delete_account(caller.user.id, password=body.password, address=address)
 
 
 @router.get("/sessions")
@@ -125,7 +129,7 @@ async def list_api_keys(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Sequence[ApiKey]:
-    """List the user's API keys that are not revoked, newest first."""
+    """List the user's API keys, newest first."""
     page = await auth.list_api_keys(caller.user.id, limit=limit, cursor=cursor)
     return show_page(request, response, page)
 

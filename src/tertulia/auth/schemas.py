@@ -32,8 +32,8 @@ Username = Annotated[
     Field(
         min_length=USERNAME_CHARS_MIN,
         max_length=USERNAME_CHARS_MAX,
-        description="Visible characters of any script, and single spaces within. Unique without "
-        "regard to case and Unicode form.",
+        description="Visible characters of any script, a letter or digit among them, and single "
+        "spaces within. Unique without regard to case and Unicode form.",
     ),
     AfterValidator(check_username),
 ]

@@ -9,6 +9,7 @@ import structlog
 
 from tertulia.auth.accounts import check_key_name, check_password, checked
 from tertulia.auth.administration import UserAdministration
+from tertulia.auth.guesses import Guesses
 from tertulia.auth.pages import page_of, place_of
 from tertulia.auth.passwords import Passwords
 from tertulia.auth.tokens import (
@@ -16,11 +17,10 @@ from tertulia.auth.tokens import (
     API_KEY_START,
     INVALID_TOKEN,
     AccessTokens,
+    RefreshToken,
     Secret,
     is_api_key,
     new_api_key,
-    new_refresh_token,
-    session_of,
 )
 from tertulia.domain.errors import (
     ApiKeyNotFound,
@@ -37,8 +37,10 @@ from tertulia.domain.ids import new_id
 from tertulia.domain.users import ApiKey, Caller, Session, User
 from tertulia.http.paging import Page
 from tertulia.storage.database import Database, retried
+from tertulia.storage.ending import cancel_runs_of_user
 from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.users import UserCredentials
+from tertulia.storage.unit_of_work import UnitOfWork
 
 LOGIN_ATTEMPTS = 3
 """How often a password is checked again because the stored hash was replaced meanwhile."""
@@ -78,7 +80,8 @@ class AuthService:
     refresh_lifetime: timedelta = timedelta(days=30)
     """How long a login lasts without being refreshed."""
     api_keys_max: int = 100
-    """Of one user, expired ones included, revoked ones not."""
+    """Of one user, expired ones included."""
+    guesses: Guesses = field(default_factory=Guesses)
 
     async def authenticate(self, token: str) -> Caller:
         """Return who a bearer token stands for: an access token or an API key. One statement.
@@ -129,25 +132,29 @@ class AuthService:
         """
         if not self.registration_open:
             raise RegistrationClosed
-        users = UserAdministration(self.database, self.passwords)
+        users = UserAdministration(self.database, self.passwords, self.notifier)
         return await users.create_user(email=email, username=username, password=password)
 
-    async def delete_account(self, user_id: UUID, *, password: str) -> None:
+    async def delete_account(self, user_id: UUID, *, password: str, address: str = "") -> None:
         """Delete the user and everything of theirs; their runs are stopped.
 
         Raises:
             WrongPassword: It is not theirs.
+            TooManyAttempts: That was so too often; see `login`.
+            Overloaded: Too many passwords are being hashed.
         """
-        password_hash = await self._confirm(user_id, password, field_="body.password")
+        password_hash = await self._confirm(
+            user_id, password, address=address, field_="body.password"
+        )
         # First what is written for them is stopped, and that is over soon: a deletion may take
-        # long, and would hold the runs' rows meanwhile.
+        # long, and would hold the runs' rows meanwhile. It may also fail: nothing is lost then.
         self.notifier.stopped(await self._stop_runs(user_id))
         self.notifier.stopped(await self._delete_user(user_id, password_hash))
 
     @retried
     async def _stop_runs(self, user_id: UUID) -> list[UUID]:
         async with self.database.transaction() as work:
-            return list(await work.runs.stop_of_user(user_id))
+            return await cancel_runs_of_user(work, user_id)
 
     @retried
     async def _delete_user(self, user_id: UUID, password_hash: str) -> list[UUID]:
@@ -157,16 +164,27 @@ class AuthService:
                 raise WrongPassword(field="body.password")
         return stopped
 
-    async def login(self, *, email: str, password: str) -> Tokens:
+    async def login(self, *, email: str, password: str, address: str = "") -> Tokens:
         """Begin a session.
 
         Takes as long for an address that nobody has as for a wrong password.
 
+        Args:
+            email: Whose, in any form.
+            password: As it was sent.
+            address: Where the request came from; wrong passwords are counted by it too.
+
         Raises:
             WrongCredentials: Nobody has that address, or not that password.
+            TooManyAttempts: That was so too often, for that account and from that address; the
+                password was not looked at.
             UserInactive: The password is right, and the account is closed.
             Overloaded: Too many passwords are being hashed.
         """
+        with self.guesses.counted(email, address):
+            return await self._login(email, password)
+
+    async def _login(self, email: str, password: str) -> Tokens:
         for _ in range(LOGIN_ATTEMPTS):
             async with self.database.reading() as work:
                 found = await work.users.find_credentials(email)
@@ -186,17 +204,24 @@ class AuthService:
     @retried
     async def _begin_session(self, credentials: UserCredentials) -> Tokens | None:
         """Return None if the password or the account changed since it was checked."""
-        session_id = new_id()
-        refresh_token = new_refresh_token(session_id)
+        refresh_token = RefreshToken.first(new_id())
         async with self.database.transaction() as work:
-            session = await work.sessions.create(
-                session_id,
-                user_id=credentials.user.id,
-                password_hash=credentials.password_hash,
-                refresh_hash=refresh_token.hash,
-                lifetime=self.refresh_lifetime,
+            session = await self._create_session(
+                work, credentials.user.id, credentials.password_hash, refresh_token
             )
         return None if session is None else self._tokens(session, refresh_token)
+
+    async def _create_session(
+        self, work: UnitOfWork, user_id: UUID, password_hash: str, refresh_token: RefreshToken
+    ) -> Session | None:
+        return await work.sessions.create(
+            refresh_token.session_id,
+            user_id=user_id,
+            password_hash=password_hash,
+            family_hash=refresh_token.family.hash,
+            refresh_hash=refresh_token.own.hash,
+            lifetime=self.refresh_lifetime,
+        )
 
     @retried
     async def _replace_hash(self, credentials: UserCredentials, better_hash: str) -> None:
@@ -210,22 +235,24 @@ class AuthService:
         """Trade a refresh token for new tokens. Each is good once.
 
         A second use means that two have it, the user and a thief, in whichever order: the session
-        ends for both.
+        ends for both. A made-up one ends nothing, though anybody may know the session's id.
 
         Raises:
-            Unauthenticated: It is no refresh token, or its session has ended.
+            Unauthenticated: It is no refresh token, or made up, or its session has ended.
             RefreshTokenReused: It was used before; its session has ended now.
             UserInactive: Its user's account is closed.
         """
-        session_id = session_of(refresh_token)
-        presented, following = Secret(refresh_token), new_refresh_token(session_id)
+        presented = RefreshToken.read(refresh_token)
+        session_id, following = presented.session_id, presented.next()
         rotated: Session | None = None
         async with self.database.transaction() as work:
             session = await work.sessions.lock(session_id)
-            if session is None:
+            if session is None or not hmac.compare_digest(
+                session.family_hash, presented.family.hash
+            ):
                 raise Unauthenticated(INVALID_TOKEN)
             user = session.user
-            if not hmac.compare_digest(session.refresh_hash, presented.hash):
+            if not hmac.compare_digest(session.refresh_hash, presented.own.hash):
                 await work.sessions.revoke(session_id, user_id=user.id)
             elif not user.is_active:
                 raise UserInactive
@@ -235,7 +262,7 @@ class AuthService:
                 rotated = await work.sessions.rotate(
                     session_id,
                     user_id=user.id,
-                    refresh_hash=following.hash,
+                    refresh_hash=following.own.hash,
                     lifetime=self.refresh_lifetime,
                 )
         # Raised out here, for inside the block it would undo the revocation.
@@ -267,22 +294,26 @@ class AuthService:
         async with self.database.transaction() as work:
             await work.sessions.revoke_all(user_id)
 
-    async def change_password(self, user_id: UUID, *, current: str, new: str) -> Tokens:
+    async def change_password(
+        self, user_id: UUID, *, current: str, new: str, address: str = ""
+    ) -> Tokens:
         """Change the password, end every session, and begin the caller's anew.
 
         Raises:
             WrongPassword: `current` is not the user's password.
+            TooManyAttempts: That was so too often; see `login`.
             Invalid: `new` cannot be a password.
             Overloaded: Too many passwords are being hashed.
         """
         new = checked(check_password, new, "new_password")
-        old_hash = await self._confirm(user_id, current, field_="body.current_password")
+        old_hash = await self._confirm(
+            user_id, current, address=address, field_="body.current_password"
+        )
         return await self._replace_password(user_id, old_hash, await self.passwords.hash(new))
 
     @retried
     async def _replace_password(self, user_id: UUID, old_hash: str, new_hash: str) -> Tokens:
-        session_id = new_id()
-        refresh_token = new_refresh_token(session_id)
+        refresh_token = RefreshToken.first(new_id())
         async with self.database.transaction() as work:
             replaced = await work.users.replace_password(
                 user_id, old_hash=old_hash, new_hash=new_hash
@@ -290,13 +321,7 @@ class AuthService:
             if not replaced:
                 raise WrongPassword(field="body.current_password")
             await work.sessions.revoke_all(user_id)
-            session = await work.sessions.create(
-                session_id,
-                user_id=user_id,
-                password_hash=new_hash,
-                refresh_hash=refresh_token.hash,
-                lifetime=self.refresh_lifetime,
-            )
+            session = await self._create_session(work, user_id, new_hash, refresh_token)
             if session is None:
                 raise UserInactive
         return self._tokens(session, refresh_token)
@@ -335,7 +360,7 @@ class AuthService:
     async def list_api_keys(
         self, user_id: UUID, *, limit: int, cursor: str | None = None
     ) -> Page[ApiKey]:
-        """Return the user's keys that are not revoked, newest first."""
+        """Return the user's keys, newest first."""
         async with self.database.reading() as work:
             keys = await work.api_keys.list(user_id, limit=limit + 1, after=place_of(cursor))
         return page_of(keys, limit)
@@ -350,16 +375,17 @@ class AuthService:
             if not await work.api_keys.revoke(api_key_id, user_id=user_id):
                 raise ApiKeyNotFound
 
-    async def _confirm(self, user_id: UUID, password: str, *, field_: str) -> str:
+    async def _confirm(self, user_id: UUID, password: str, *, address: str, field_: str) -> str:
         """Return the hash that the user's password was found to match."""
         async with self.database.reading() as work:
             credentials = await work.users.get_credentials(user_id)
-        checked = await self.passwords.verify(password, credentials.password_hash)
-        if not checked.is_right:
-            raise WrongPassword(field=field_)
+        with self.guesses.counted(credentials.user.email, address):
+            checked = await self.passwords.verify(password, credentials.password_hash)
+            if not checked.is_right:
+                raise WrongPassword(field=field_)
         return credentials.password_hash
 
-    def _tokens(self, session: Session, refresh_token: Secret) -> Tokens:
+    def _tokens(self, session: Session, refresh_token: RefreshToken) -> Tokens:
         access_token = self.tokens.issue(
             user_id=session.user_id,
             session_id=session.id,

@@ -1,7 +1,8 @@
 """The secrets that stand for a user: access tokens, refresh tokens, API keys.
 
 An access token is a JWT (RFC 7519) that names a session. Refresh tokens and API keys are 256 random
-bits, stored as SHA-256: with so much chance in them a slow hash would protect nothing more.
+bits, stored as SHA-256: with so much chance in them a slow hash would protect nothing more. All
+refresh tokens of a session have another 256 in common, which tell an old one from a made-up one.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ _ISSUER = "tertulia"
 _ACCESS = "access"
 _CLAIMS = ["iss", "sub", "sid", "typ", "iat", "exp", "jti"]
 _SECRET_BYTES = 32
-_REFRESH_PATTERN = re.compile(r"rt_([0-9a-f]{32})_[A-Za-z0-9_-]{43}")
+_REFRESH_PATTERN = re.compile(r"rt_([0-9a-f]{32})_([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]{43})")
 _API_KEY_PATTERN = re.compile(r"sk-[A-Za-z0-9_-]{43}")
 
 
@@ -45,7 +46,7 @@ class AccessClaims:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A refresh token or an API key, and the hash that is stored in its place."""
+    """An API key or a part of a refresh token, and the hash that is stored in its place."""
 
     text: str = field(repr=False)
 
@@ -53,6 +54,44 @@ class Secret:
     def hash(self) -> bytes:
         """SHA-256 of the text."""
         return hashlib.sha256(self.text.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """`rt_<session>_<family>.<own>`."""
+
+    session_id: UUID
+    """It proves nothing: access tokens name it too."""
+    family: Secret
+    """What every refresh token of the session has had, and nobody else knows."""
+    own: Secret
+    """What only this one has."""
+
+    @classmethod
+    def first(cls, session_id: UUID) -> "RefreshToken":
+        """Return the token that a session begins with."""
+        return cls(session_id, _new_secret(), _new_secret())
+
+    @classmethod
+    def read(cls, text: str) -> "RefreshToken":
+        """Return what the text says.
+
+        Raises:
+            Unauthenticated: It is no refresh token.
+        """
+        match = _REFRESH_PATTERN.fullmatch(text)
+        if match is None:
+            raise Unauthenticated(INVALID_TOKEN)
+        return cls(UUID(match[1]), Secret(match[2]), Secret(match[3]))
+
+    def next(self) -> "RefreshToken":
+        """Return the token that takes this one's place."""
+        return RefreshToken(self.session_id, self.family, _new_secret())
+
+    @property
+    def text(self) -> str:
+        """What the client is given."""
+        return f"rt_{self.session_id.hex}_{self.family.text}.{self.own.text}"
 
 
 class AccessTokens:
@@ -122,23 +161,6 @@ class AccessTokens:
             raise Unauthenticated(INVALID_TOKEN) from error
 
 
-def new_refresh_token(session_id: UUID) -> Secret:
-    """Return a token that names its session and cannot be guessed from it."""
-    return Secret(f"rt_{session_id.hex}_{secrets.token_urlsafe(_SECRET_BYTES)}")
-
-
-def session_of(refresh_token: str) -> UUID:
-    """Return the session that a refresh token names; it proves nothing.
-
-    Raises:
-        Unauthenticated: It is no refresh token.
-    """
-    match = _REFRESH_PATTERN.fullmatch(refresh_token)
-    if match is None:
-        raise Unauthenticated(INVALID_TOKEN)
-    return UUID(match[1])
-
-
 def new_api_key() -> Secret:
     """Return a key: `sk-` and 43 characters that are safe in URLs, shells and headers."""
     return Secret(API_KEY_START + secrets.token_urlsafe(_SECRET_BYTES))
@@ -147,6 +169,10 @@ def new_api_key() -> Secret:
 def is_api_key(token: str) -> bool:
     """Whether it has the form of a key."""
     return _API_KEY_PATTERN.fullmatch(token) is not None
+
+
+def _new_secret() -> Secret:
+    return Secret(secrets.token_urlsafe(_SECRET_BYTES))
 
 
 def _access_claims(claims: dict[str, Any]) -> AccessClaims:

@@ -3,11 +3,19 @@
 import sys
 import unicodedata
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
-from tertulia.cli.chat_client import ApiRefused, ChatClient, ServerUnreachable, url_encoded
+from tertulia.cli.chat_client import (
+    PATIENCE_S,
+    ApiRefused,
+    ChatClient,
+    ServerUnreachable,
+    url_encoded,
+)
 from tertulia.cli.errors import CommandFailed
+from tertulia.cli.logins import KeptLogin, config_dir
 from tertulia.cli.progress import Terminal
 
 HELP = """\
@@ -19,6 +27,8 @@ HELP = """\
 Ctrl-C          while an answer streams: stop it"""
 
 LISTED = 20
+START_PATIENCE_S = 3.0
+"""How long a server may take to answer at the start; later it may be restarting."""
 SHOWN = 100
 """The newest messages that /history shows."""
 
@@ -44,22 +54,60 @@ def chat(
     conversation: Annotated[
         str | None, typer.Option("--open", help="The id of a conversation to go on with.")
     ] = None,
+    logout: Annotated[
+        bool, typer.Option("--logout", help="End the login that is kept for that server.")
+    ] = False,
 ) -> None:
-    """Chat in the terminal, with history, streaming and resume."""
-    if not url.startswith(("http://", "https://")):
-        raise CommandFailed("--url must begin with http:// or https://", exit_code=2)
+    """Chat in the terminal, with history, streaming and resume. A login is kept for next time."""
+    url = _checked(url)
     terminal = Terminal()
-    client = ChatClient(url.rstrip("/"), token=token)
+    kept = None if token else KeptLogin(config_dir(), url)
+    client = ChatClient(url, token=token, kept=kept, patience_s=START_PATIENCE_S)
     try:
+        if logout:
+            _log_out(client, terminal)
+            return
         who = client.call("GET", "/auth/me") if token else _enter(client, terminal)
+        client.patience_s = PATIENCE_S
         terminal.step(f"Hello {printable(who['username'])}. /help shows what you can do here.")
         _Chat(client, terminal).talk(conversation)
     except ServerUnreachable as error:
         raise CommandFailed(
-            f"No server answers at {url} ({error}). Start one with: tertulia serve"
+            f"{url} does not answer: {printable(str(error))}. Start a server with `tertulia serve`,"
+            " or name another with --url."
         ) from error
     except ApiRefused as refusal:
         raise CommandFailed(printable(str(refusal))) from refusal
+
+
+def _checked(url: str) -> str:
+    """Return the server's URL without a trailing slash."""
+    try:
+        split = urlsplit(url)
+        is_url = split.scheme in {"http", "https"} and bool(split.hostname) and split.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise CommandFailed("--url must look like http://127.0.0.1:8000", exit_code=2)
+    return url.rstrip("/")
+
+
+def _log_out(client: ChatClient, terminal: Terminal) -> None:
+    if client.kept is None:
+        raise CommandFailed("--logout is for a login, not for a token: leave TERTULIA_TOKEN out.")
+    if client.kept.find() is None:
+        terminal.step(f"You are not logged in at {client.url}.")
+        return
+    try:
+        client.log_out()
+    except ServerUnreachable as error:
+        raise CommandFailed(
+            f"The login is forgotten here, but {client.url} could not be told "
+            f"({printable(str(error))}): there it goes on until it ends by itself."
+        ) from error
+    except OSError as error:
+        raise CommandFailed(f"The login cannot be forgotten: {error}.") from error
+    terminal.step(f"Logged out of {client.url}.")
 
 
 def printable(text: str) -> str:
@@ -68,7 +116,21 @@ def printable(text: str) -> str:
 
 
 def _enter(client: ChatClient, terminal: Terminal) -> dict[str, Any]:
-    """Log in or register, as often as it takes."""
+    """Go on with the login that is kept, or log in or register, as often as it takes."""
+    if client.kept and client.kept.find():
+        try:
+            client.renew()
+            return client.call("GET", "/auth/me")
+        except ApiRefused as refusal:
+            if not refusal.ends_login:
+                raise
+            terminal.step(f"Your login at {client.url} has ended.")
+    # Nobody types a password for a server that is not there.
+    client.call("GET", "/health")
+    if not sys.stdin.isatty():
+        raise CommandFailed(
+            "There is no terminal to log in at: put an API key into TERTULIA_TOKEN.", exit_code=2
+        )
     while True:
         choice: str = typer.prompt("Log in or register? [l/r]", default="l", show_default=False)
         email: str = typer.prompt("E-mail")
@@ -82,6 +144,8 @@ def _enter(client: ChatClient, terminal: Terminal) -> dict[str, Any]:
         except ApiRefused as refusal:
             terminal.problem(printable(str(refusal)))
         else:
+            if client.kept is None:
+                terminal.step(f"This login is for now only: {config_dir()} cannot be written.")
             return client.call("GET", "/auth/me")
 
 

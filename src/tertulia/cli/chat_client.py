@@ -2,21 +2,27 @@
 
 import http.client
 import json
+import socket
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+from tertulia.cli.logins import KeptLogin
 from tertulia.domain.ids import new_id
 
 SILENCE_S = 45.0
 """A server sends a comment every 15 s; after three are missing the connection is taken for dead."""
 PATIENCE_S = 60.0
 """How long a server may be away before we give up."""
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
+
+_PLAIN_WORDS = (("String should have", "It needs"), ("Input should be", "It must be"))
 
 
 class ApiRefused(Exception):  # noqa: N818  named for what happened
@@ -32,9 +38,14 @@ class ApiRefused(Exception):  # noqa: N818  named for what happened
         self.code = code
         super().__init__(detail)
 
+    @property
+    def ends_login(self) -> bool:
+        """Whether the login is over, or closed, rather than this one request refused."""
+        return self.status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}
+
 
 class ServerUnreachable(Exception):  # noqa: N818  named for what happened
-    """Nobody answered for `PATIENCE_S`."""
+    """Nobody answered for as long as the client is patient; the text says why not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +65,16 @@ class ChatClient:
         url: Without a trailing slash.
         token: An access token or an API key; replaced when it is refreshed.
         refresh_token: If known, buys a new access token when the old one has expired.
+        kept: Where the refresh token is kept for the next start, and shared with other chats; None
+            keeps it nowhere.
+        patience_s: How long the server may be away before we give up.
     """
 
     url: str
     token: str | None = None
     refresh_token: str | None = None
+    kept: KeptLogin | None = None
+    patience_s: float = PATIENCE_S
 
     def log_in(self, email: str, password: str) -> None:
         """Log in and keep the tokens.
@@ -66,13 +82,56 @@ class ChatClient:
         Raises:
             ApiRefused: Wrong credentials, or an inactive user.
         """
-        self._keep(self.call("POST", "/auth/login", {"email": email, "password": password}))
+        self.token = None
+        tokens = self.call("POST", "/auth/login", {"email": email, "password": password})
+        with self._turn():
+            self._take(tokens)
 
     def register(self, email: str, username: str, password: str) -> None:
         """Make an account and log in to it."""
         body = {"email": email, "username": username, "password": password}
         self.call("POST", "/auth/register", body)
         self.log_in(email, password)
+
+    def renew(self) -> None:
+        """Trade the refresh token, ours or the one that another chat has left, for new tokens.
+
+        Raises:
+            ApiRefused: The login has ended. It is forgotten.
+            ServerUnreachable: The server is away; try again.
+        """
+        with self._turn():
+            refresh_token = (self.kept.find() if self.kept else None) or self.refresh_token
+            body = {"refresh_token": refresh_token or ""}
+            try:
+                with self._open_once("POST", "/auth/refresh", body, {}, authorized=False) as new:
+                    tokens = json.loads(new.read())
+            except ApiRefused as refusal:
+                if refusal.ends_login:
+                    self._forget()
+                raise
+            except (OSError, http.client.HTTPException) as error:
+                raise ServerUnreachable(_why(error)) from error
+            self._take(tokens)
+
+    def log_out(self) -> None:
+        """End the kept login, at the server too.
+
+        Raises:
+            ServerUnreachable: The server could not be told. The login is forgotten here all the
+                same.
+            OSError: It cannot be forgotten: the file cannot be written.
+        """
+        try:
+            self.renew()
+            self.call("POST", "/auth/logout")
+        except ApiRefused as refusal:
+            # It may have ended already.
+            if not refusal.ends_login:
+                raise
+        finally:
+            with self._turn():
+                self._forget()
 
     def start_run(self, conversation_id: str, content: str) -> dict[str, Any]:
         """Send a message and return the run that answers it. Sent again, it is still sent once."""
@@ -83,7 +142,7 @@ class ChatClient:
         """Yield the run's events to its `done`, reconnecting where the connection breaks."""
         cursor = ""
         why = "the stream ends before the answer does"
-        deadline, pause_s = time.monotonic() + PATIENCE_S, _FIRST_PAUSE_S
+        deadline, pause_s = time.monotonic() + self.patience_s, _FIRST_PAUSE_S
         while time.monotonic() < deadline:
             headers = {"Accept": "text/event-stream"}
             if cursor:
@@ -95,9 +154,9 @@ class ChatClient:
                         yield event
                         if event.kind == "done":
                             return
-                        deadline, pause_s = time.monotonic() + PATIENCE_S, _FIRST_PAUSE_S
+                        deadline, pause_s = time.monotonic() + self.patience_s, _FIRST_PAUSE_S
             except (OSError, http.client.HTTPException, ServerUnreachable) as error:
-                why = str(error)
+                why = _why(error)
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         raise ServerUnreachable(why)
@@ -117,7 +176,7 @@ class ChatClient:
                 `Idempotency-Key`) at all.
         """
         may_repeat = method == "GET" or "Idempotency-Key" in (headers or {})
-        deadline, pause_s = time.monotonic() + PATIENCE_S, _FIRST_PAUSE_S
+        deadline, pause_s = time.monotonic() + self.patience_s, _FIRST_PAUSE_S
         while True:
             try:
                 with self._open(method, path, body, headers or {}) as response:
@@ -125,7 +184,7 @@ class ChatClient:
                 return json.loads(text) if text else None
             except (OSError, http.client.HTTPException, ServerUnreachable) as error:
                 if not may_repeat or time.monotonic() > deadline:
-                    raise ServerUnreachable(str(error)) from error
+                    raise ServerUnreachable(_why(error)) from error
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -137,13 +196,17 @@ class ChatClient:
         except ApiRefused as refusal:
             if refusal.status != http.client.UNAUTHORIZED or not self.refresh_token:
                 raise
-        refresh_token, self.refresh_token = self.refresh_token, None
-        with self._open_once("POST", "/auth/refresh", {"refresh_token": refresh_token}, {}) as new:
-            self._keep(json.loads(new.read()))
+        self.renew()
         return self._open_once(method, path, body, headers)
 
     def _open_once(
-        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+        *,
+        authorized: bool = True,
     ) -> http.client.HTTPResponse:
         request = urllib.request.Request(  # noqa: S310  the scheme is checked where the URL is given
             self.url + path,
@@ -151,10 +214,11 @@ class ChatClient:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Accept": "application/json", "Content-Type": "application/json", **headers},
         )
-        if self.token:
-            request.add_header("Authorization", f"Bearer {self.token}")
+        if self.token and authorized:
+            # Not sent along where a redirect leads.
+            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         try:
-            return urllib.request.urlopen(request, timeout=SILENCE_S)  # noqa: S310  the same
+            return self._opener().open(request, timeout=SILENCE_S)
         except urllib.error.HTTPError as error:
             with error:
                 refusal = _refusal(error.code, error.read())
@@ -162,9 +226,36 @@ class ChatClient:
                 raise ServerUnreachable(str(refusal)) from error
             raise refusal from error
 
-    def _keep(self, tokens: Mapping[str, Any]) -> None:
-        self.token = tokens["access_token"]
-        self.refresh_token = tokens.get("refresh_token")
+    def _opener(self) -> urllib.request.OpenerDirector:
+        if urllib.parse.urlsplit(self.url).hostname in _THIS_MACHINE:
+            # A proxy in the environment would look for the server on its own machine.
+            return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        return urllib.request.build_opener()
+
+    @contextmanager
+    def _turn(self) -> Generator[None]:
+        """Take turns with other chats of this user, as far as that is possible here."""
+        with ExitStack() as stack:
+            if self.kept:
+                try:
+                    stack.enter_context(self.kept.alone())
+                except OSError:
+                    # Nothing can be kept in such a place, so nothing is shared either.
+                    self.kept = None
+            yield
+
+    def _take(self, tokens: Mapping[str, Any]) -> None:
+        self.token, self.refresh_token = tokens["access_token"], tokens["refresh_token"]
+        if self.kept:
+            try:
+                self.kept.keep(tokens["refresh_token"])
+            except OSError:
+                self.kept = None
+
+    def _forget(self) -> None:
+        self.token = self.refresh_token = None
+        if self.kept:
+            self.kept.forget()
 
 
 def parse_events(lines: Iterable[bytes]) -> Iterator[ServerEvent]:
@@ -204,6 +295,41 @@ def _refusal(status: int, body: bytes) -> ApiRefused:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        return ApiRefused(status, "", f"The server answered with status {status}.")
+        return ApiRefused(status, "", f"The server answered with status {status}: no Tertulia?")
     said = cast("dict[str, Any]", answer)
-    return ApiRefused(status, str(said.get("code", "")), str(said.get("detail", status)))
+    return ApiRefused(status, str(said.get("code", "")), _in_words(said) or f"Status {status}.")
+
+
+def _in_words(said: Mapping[str, Any]) -> str:
+    """Return the reason of a refusal in whole sentences."""
+    if said.get("code") != "invalid_request" or not said.get("errors"):
+        return _sentence(str(said.get("detail", "")))
+    wrong = [(str(each["field"]), str(each["message"])) for each in said["errors"]]
+    return " ".join(
+        f"{field.rpartition('.')[2].replace('_', ' ').capitalize()}: {_sentence(message)}"
+        for field, message in wrong
+    )
+
+
+def _sentence(text: str) -> str:
+    """Return a validator's words as a sentence."""
+    text = text.removeprefix("Value error, ").strip()
+    for formal, plain in _PLAIN_WORDS:
+        text = text.replace(formal, plain)
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _why(error: Exception) -> str:
+    """Return why a server does not answer."""
+    reason = getattr(error, "reason", None)
+    match reason if isinstance(reason, Exception) else error:
+        case ConnectionRefusedError():
+            return "nothing listens there"
+        case TimeoutError():
+            return f"no answer in {SILENCE_S:.0f} s"
+        case socket.gaierror():
+            return "no host of that name is known"
+        case ServerUnreachable() | OSError() as known:
+            return str(known).rstrip(".")
+        case other:
+            return f"that is no Tertulia ({type(other).__name__})"

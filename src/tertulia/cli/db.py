@@ -4,12 +4,10 @@ from typing import Annotated
 
 import typer
 
-from tertulia.cli.database import database, wait_for_database
-from tertulia.cli.errors import CommandFailed
+from tertulia.cli.database import ANSWER_S, database, migrate, wait_for_database
 from tertulia.cli.progress import Terminal
 from tertulia.cli.settings import DataDir, load_settings
 from tertulia.storage import migrations
-from tertulia.storage.revisions import MigrationFailed, move
 
 
 def command() -> typer.Typer:
@@ -51,10 +49,9 @@ def current(data_dir: DataDir = None) -> None:
 def _migrate(revision: str, data_dir: DataDir, *, up: bool) -> None:
     terminal = Terminal()
     settings = load_settings(data_dir)
-    with database(settings, terminal.step) as dsn:
-        try:
-            move(dsn, revision, up=up)
-        except MigrationFailed as error:
-            raise CommandFailed(str(error)) from error
+    # It is run by itself where a deployment starts, perhaps together with its database.
+    wait_s = settings.database_wait_s if up else ANSWER_S
+    with database(settings, terminal.step, wait_s=wait_s) as dsn:
+        migrate(dsn, revision, up=up)
         at = wait_for_database(dsn, terminal.step).revision
         terminal.good(f"The database is at revision {at or 'none'}.")

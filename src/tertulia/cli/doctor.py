@@ -31,9 +31,14 @@ def command() -> typer.Typer:
 
 def doctor(data_dir: DataDir = None) -> None:
     """Check settings, database, models and disk. Exits with 1 if anything is wrong."""
-    terminal = Terminal()
+    # What it finds is what it was asked for: all of it on standard output, in order.
+    terminal = Terminal(steps_on_stdout=True)
     wrong = 0
-    settings = load_settings(data_dir)
+    try:
+        settings = load_settings(data_dir)
+    except CommandFailed as failure:
+        terminal.problem(str(failure))
+        raise typer.Exit(failure.exit_code) from failure
     terminal.good("The settings can be read.")
     for check in (_check_disk, _check_key, _check_database, _check_models):
         try:
@@ -43,11 +48,16 @@ def doctor(data_dir: DataDir = None) -> None:
             wrong += 1
             terminal.problem(str(failure))
     if wrong:
-        raise CommandFailed(f"{wrong} of the checks above failed.")
+        failed = "One of the checks above" if wrong == 1 else f"{wrong} of the checks above"
+        terminal.print(f"{failed} failed. Mend that, and run this again.", style="bold")
+        raise typer.Exit(1)
     terminal.print("All is well. Start with: tertulia serve", style="bold")
 
 
 def _check_disk(settings: Settings, _terminal: Terminal) -> list[str]:
+    if settings.database_url is not None:
+        # Nothing is kept here.
+        return []
     place = settings.data_dir.absolute()
     while not place.exists():
         place = place.parent
@@ -76,8 +86,9 @@ def _check_key(settings: Settings, _terminal: Terminal) -> list[str]:
 def _check_database(settings: Settings, terminal: Terminal) -> list[str]:
     with database(settings, terminal.step) as dsn:
         state = wait_for_database(dsn, terminal.step)
-    if state.faults:
-        raise CommandFailed("\n  ".join(state.faults))
+    if state.faults or state.unsafe:
+        unsafe = [f"It may lose answers in a crash: {each}" for each in state.unsafe]
+        raise CommandFailed("\n  ".join([f"PostgreSQL {state.version}:", *state.faults, *unsafe]))
     if state.max_connections < settings.pool_size + RESERVED_CONNECTIONS:
         raise CommandFailed(
             f"PostgreSQL allows {state.max_connections} connections, and each worker takes up to "

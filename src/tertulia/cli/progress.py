@@ -14,11 +14,14 @@ class Terminal:
     """Where a command speaks: steps and errors on standard error, results on standard output.
 
     On something that is no terminal, lines are plain and unwrapped.
+
+    Args:
+        steps_on_stdout: Whether steps and errors are results themselves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, steps_on_stdout: bool = False) -> None:
         self.out = Console(highlight=False, soft_wrap=True)
-        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.err = Console(stderr=not steps_on_stdout, highlight=False, soft_wrap=True)
 
     def step(self, line: str) -> None:
         """Say what begins now."""

@@ -2,13 +2,9 @@
 
 import functools
 import logging
-import os
-import shlex
-import signal
 import socket
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -16,8 +12,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tertulia.app import create_app
-from tertulia.bootstrap import UnsafeDatabase
-from tertulia.cli.database import database
+from tertulia.cli.database import database, migrate, require_usable, wait_for_database
 from tertulia.cli.errors import CommandFailed
 from tertulia.cli.listening import bind, close, url_of
 from tertulia.cli.progress import Terminal
@@ -25,15 +20,17 @@ from tertulia.cli.secret_key import keep_secret_key
 from tertulia.cli.server import Hooks
 from tertulia.cli.server import serve as serve_app
 from tertulia.cli.settings import DataDir, load_settings
+from tertulia.cli.signals import StoppedBySignal
+from tertulia.cli.users import with_users
+from tertulia.cli.welcome import Welcome
 from tertulia.cli.workers import supervise
 from tertulia.config import Settings
 from tertulia.domain.errors import TertuliaError
-from tertulia.storage.revisions import MigrationFailed, move
 from tertulia.telemetry.logs import configure_logging
 
-DRAIN_GRACE_S = 8.0
-"""For draining, on top of what answers are given to end: the rest of a hand-over."""
-WORKERS_GRACE_S = 10.0
+DRAIN_GRACE_S = 10.0
+"""For draining, on top of what answers are given to end: the rest of a hand-over, and closing."""
+WORKERS_GRACE_S = 12.0
 """The same for workers, which are killed then."""
 
 
@@ -53,41 +50,64 @@ def serve(
     """Serve. Without DATABASE_URL, on a PostgreSQL of its own in the data directory."""
     terminal = Terminal()
     settings = load_settings(data_dir)
-    data = "DATABASE_URL" if settings.database_url else str(settings.data_dir)
     sockets = bind(host, port)
-    url = url_of(sockets[0], host)
+    welcome = Welcome(
+        terminal,
+        url=url_of(sockets[0], host),
+        data="DATABASE_URL" if settings.database_url else str(settings.data_dir),
+    )
     try:
-        with (
-            _stopped_by_signals(),
-            database(settings, terminal.step) as dsn,
-        ):
+        with database(settings, terminal.step, wait_s=settings.database_wait_s) as dsn:
             settings = _complete(settings, dsn)
-            terminal.step("Migrating the database")
-            move(dsn, "head", up=True)
-            terminal.step("Loading models")
-            task = functools.partial(run, settings)
-            ready = functools.partial(_welcome, terminal, url, data)
-            if workers == 1:
-                served = task(sockets, ready)
-            else:
-                served = supervise(
-                    task,
-                    sockets,
-                    workers,
-                    end_s=settings.drain_s + WORKERS_GRACE_S,
-                    ready=ready,
-                    report=terminal.step,
-                )
-    except MigrationFailed as error:
-        raise CommandFailed(f"The database cannot be migrated. {error}") from error
-    except KeyboardInterrupt:
-        # Told to stop before it served; what was started is stopped by now.
+            _prepare(settings, dsn, terminal, welcome)
+            served = _run_all(settings, sockets, workers, terminal, welcome.show)
+    except StoppedBySignal:
+        # What was started is stopped by now. Once it served, stopping is what it was to do.
+        if not welcome.is_shown:
+            terminal.step("Stopped before it was ready")
+            raise
         served = True
     finally:
         close(sockets)
     if not served:
         raise CommandFailed("The server did not start; the lines above say why.")
     terminal.step("Stopped")
+
+
+def _prepare(settings: Settings, dsn: str, terminal: Terminal, welcome: Welcome) -> None:
+    """Make the database fit to be served from, once for all workers.
+
+    Raises:
+        CommandFailed: It cannot be; nothing was changed in it if it is unsafe.
+    """
+    state = wait_for_database(dsn, terminal.step, wait_s=settings.database_wait_s)
+    is_production = settings.environment == "production"
+    require_usable(state, terminal.step, is_production=is_production)
+    terminal.step("Migrating the database")
+    migrate(dsn)
+    welcome.has_accounts = with_users(dsn, lambda users: users.list_users(limit=1)).items != []
+    terminal.step("Loading models")
+
+
+def _run_all(
+    settings: Settings,
+    sockets: Sequence[socket.socket],
+    workers: int,
+    terminal: Terminal,
+    ready: Callable[[], None],
+) -> bool:
+    """Serve until told to stop, in this process or in several. Return whether it ever served."""
+    task = functools.partial(run, settings)
+    if workers == 1:
+        return task(sockets, ready)
+    return supervise(
+        task,
+        sockets,
+        workers,
+        end_s=settings.drain_s + WORKERS_GRACE_S,
+        ready=ready,
+        report=terminal.step,
+    )
 
 
 def run(
@@ -129,8 +149,10 @@ class _ToldInWords:
 
         try:
             await self._app(scope, receive, without_traceback)
-        except (TertuliaError, UnsafeDatabase, ValueError) as error:
+        except (TertuliaError, ValueError) as error:
             self._terminal.problem(str(error))
+        except Exception:
+            logging.getLogger("tertulia.serve").exception("the server cannot run")
 
 
 def _complete(settings: Settings, dsn: str) -> Settings:
@@ -139,43 +161,3 @@ def _complete(settings: Settings, dsn: str) -> Settings:
     if settings.secret_key is None:
         found["secret_key"] = SecretStr(keep_secret_key(settings.data_dir))
     return settings.model_copy(update=found)
-
-
-@contextmanager
-def _stopped_by_signals() -> Generator[None]:
-    """Make SIGTERM and a closed terminal end the start as Ctrl-C does: with everything stopped."""
-    chosen = [signal.SIGTERM]
-    # `nohup` has it ignored, and means it.
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        chosen.append(signal.SIGHUP)
-    before = {signum: signal.signal(signum, _interrupt) for signum in chosen}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-def _interrupt(signum: int, _frame: object) -> None:
-    if signum == signal.SIGHUP:
-        # The server knows how to drain on SIGTERM.
-        os.kill(os.getpid(), signal.SIGTERM)
-        return
-    raise KeyboardInterrupt
-
-
-def _welcome(terminal: Terminal, url: str, data: str) -> None:
-    """Say where to go and what to try first."""
-    account = '{"email": "alice@example.com", "username": "alice", "password": "password123"}'
-    chat = "tertulia chat" if url.endswith("//127.0.0.1:8000") else f"tertulia chat --url {url}"
-    if "UV_RUN_RECURSION_DEPTH" in os.environ:
-        # In a checkout the command is only on uv's path.
-        chat = f"uv run {chat}"
-    terminal.print(f"\nTertulia is ready at {url}\n", style="bold green")
-    terminal.print("  Make an account, from another terminal:")
-    terminal.print(f"    curl -X POST {url}/auth/register -H 'Content-Type: application/json' \\")
-    terminal.print(f"      -d {shlex.quote(account)}")
-    terminal.print(f"  Chat in that terminal:     {chat}")
-    terminal.print(f"  See everything it can do:  {url}/docs")
-    terminal.print(f"  Its data:                  {data}")
-    terminal.print("  Stop it:                   Ctrl-C\n")

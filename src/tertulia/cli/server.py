@@ -6,12 +6,15 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, cast
 
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
 
 from tertulia.cli.protocol import BoundedHttp
+from tertulia.cli.signals import StoppedBySignal
+from tertulia.http.protocol import WebSocketProtocol
 
 BACKLOG = 2048
 """Connections that the kernel keeps until they are accepted."""
@@ -56,6 +59,9 @@ def serve(
 
     Returns:
         Whether it served: False if the app's start-up failed.
+
+    Raises:
+        StoppedBySignal: It was told to stop before it served.
     """
     config = Config(
         # Starlette and uvicorn spell the same protocol in types that do not match.
@@ -64,7 +70,7 @@ def serve(
         # running, a new one waits for seconds.
         loop="asyncio",
         http=BoundedHttp,
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_max_size=MESSAGE_LIMIT_BYTES,
         lifespan="on",
         log_config=None,
@@ -77,8 +83,9 @@ def serve(
         timeout_graceful_shutdown=REQUESTS_END_S,
     )
     server = DrainingServer(config, hooks, drain_s)
-    # Uvicorn raises the signals it caught once more when it has ended. They have done their work.
-    before = {sig: signal.signal(sig, _ignore) for sig in (signal.SIGINT, signal.SIGTERM)}
+    # Before uvicorn handles signals itself, and when it has ended and raises those it caught once
+    # more.
+    before = {sig: signal.signal(sig, server.note) for sig in (signal.SIGINT, signal.SIGTERM)}
     try:
         server.run(list(sockets))
     except SystemExit:
@@ -86,21 +93,36 @@ def serve(
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-    return server.started
+    if server.noted and not server.has_served:
+        raise StoppedBySignal(server.noted[0])
+    return server.has_served
 
 
 class DrainingServer(Server):
-    """Tells the app at once that it has to stop, and lets no client's request fall between."""
+    """Tells the app at once that it has to stop, and lets no client's request fall between.
+
+    Attributes:
+        noted: The signals that told it to stop; complete when it has ended.
+        has_served: Whether it ever accepted connections.
+    """
 
     def __init__(self, config: Config, hooks: Hooks, drain_s: float) -> None:
         super().__init__(config)
         self._hooks = hooks
         self._drain_s = drain_s
+        self.noted: list[int] = []
+        self.has_served = False
+
+    def note(self, signum: int, _frame: FrameType | None) -> None:
+        """Be told to stop, where the default would end the process before it has cleaned up."""
+        self.noted.append(signum)
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
         await super().startup(sockets)
-        if self.started:
+        if self.started and not self.should_exit:
+            self.has_served = True
             self._hooks.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -132,7 +154,3 @@ class DrainingServer(Server):
             if loop.time() > deadline:
                 break
             await asyncio.sleep(0.02)
-
-
-def _ignore(_signum: int, _frame: object) -> None:
-    """Do nothing, where the default would end the process before it has cleaned up."""

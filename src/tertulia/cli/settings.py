@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
+from urllib.parse import parse_qs, urlsplit
 
 import typer
 from pydantic import SecretStr, ValidationError
@@ -21,6 +22,27 @@ DataDir: TypeAlias = Annotated[
     ),
 ]
 
+_PORT = re.compile(r":([^:\]]*)$")
+_PORT_MAX = 65535
+_LIBPQ_OPTIONS = frozenset(
+    {
+        "channel_binding",
+        "client_encoding",
+        "connect_timeout",
+        "gssencmode",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "load_balance_hosts",
+        "pgbouncer",
+        "pool_mode",
+        "require_auth",
+        "sslcompression",
+        "tcp_user_timeout",
+    }
+)
+"""From the manual's list of libpq's parameters, and what poolers add: hosts hand out such URLs."""
 _DRIVER = re.compile(r"^postgres(ql)?(\+\w+)?://")
 
 
@@ -52,7 +74,9 @@ def load_settings(data_dir: Path | None) -> Settings:
 def plain_url(url: str) -> str:
     """Return a database URL as PostgreSQL's own clients write it.
 
-    SQLAlchemy's names of drivers (`postgresql+asyncpg://`) and the old `postgres://` are dropped.
+    SQLAlchemy's names of drivers (`postgresql+asyncpg://`) and the old `postgres://` are dropped,
+    and so are parameters of libpq that say how to connect: the driver would take them for settings
+    of the server, which knows none of them.
 
     Raises:
         CommandFailed: It is no URL of a PostgreSQL.
@@ -62,7 +86,36 @@ def plain_url(url: str) -> str:
         raise CommandFailed(
             "DATABASE_URL must begin with postgresql:// (no other database will do).", exit_code=2
         )
-    return plain
+    if not _has_real_ports(plain):
+        raise CommandFailed(
+            "DATABASE_URL names a port that is none. It looks like "
+            "postgresql://user:password@host:5432/database; characters like @ : / # ? in the "
+            "password must be percent-encoded.",
+            exit_code=2,
+        )
+    return _without_libpq_options(plain)
+
+
+def _without_libpq_options(url: str) -> str:
+    before, mark, query = url.partition("?")
+    kept = [each for each in query.split("&") if each.partition("=")[0] not in _LIBPQ_OPTIONS]
+    return before + (mark if any(kept) else "") + "&".join(kept)
+
+
+def _has_real_ports(url: str) -> bool:
+    """Whether what stands behind the hosts' colons are ports; the driver takes 70000 modulo 2**16.
+
+    Not so where a `/` or `#` in a password ends the hosts early.
+    """
+    try:
+        split = urlsplit(url)
+    except ValueError:
+        return False
+    hosts = split.netloc.rpartition("@")[2]
+    asked = parse_qs(split.query).get("port", [""])[-1]
+    ports = [found[1] for host in hosts.split(",") if (found := _PORT.search(host))]
+    ports += [port for port in asked.split(",") if port]
+    return all(port.isdecimal() and 0 < int(port) <= _PORT_MAX for port in ports)
 
 
 def _name(location: tuple[int | str, ...]) -> list[str]:

@@ -1,6 +1,5 @@
 """`tertulia user`: accounts, by whoever may use the database."""
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
@@ -8,16 +7,14 @@ from typing import Annotated, TypeVar
 import typer
 
 from tertulia.auth.administration import UserAdministration
-from tertulia.auth.passwords import Passwords
-from tertulia.cli.database import database
+from tertulia.cli.database import database, migrate
 from tertulia.cli.errors import CommandFailed
 from tertulia.cli.progress import Terminal
 from tertulia.cli.settings import DataDir, load_settings
+from tertulia.cli.users import with_users
 from tertulia.domain.errors import TertuliaError
 from tertulia.domain.users import User
 from tertulia.http.paging import Page
-from tertulia.storage.database import Database, DatabaseLimits
-from tertulia.storage.revisions import MigrationFailed, move
 
 PAGE_USERS = 200
 Email = Annotated[str, typer.Argument(help="Of the account.")]
@@ -27,12 +24,15 @@ Result = TypeVar("Result")
 def command() -> typer.Typer:
     """Return the group."""
     group = typer.Typer(
-        add_completion=False, help="Make, list, close and open accounts.", no_args_is_help=True
+        add_completion=False,
+        help="Make, list, close, open and delete accounts.",
+        no_args_is_help=True,
     )
     group.command()(create)
     group.command("list")(list_users)
     group.command()(deactivate)
     group.command()(activate)
+    group.command()(delete)
     return group
 
 
@@ -84,6 +84,22 @@ def activate(email: Email, data_dir: DataDir = None) -> None:
     _set_active(email, data_dir, is_active=True)
 
 
+def delete(
+    email: Email,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete an account and everything under it, for good. See also: deactivate."""
+    if not yes:
+        _confirm(f"Delete {email}, with all conversations, messages and keys, for good?")
+
+    async def work(users: UserAdministration) -> None:
+        await users.delete(email)
+
+    _run(work, data_dir)
+    Terminal().good(f"Deleted {email} and everything under it.")
+
+
 def _set_active(email: str, data_dir: DataDir, *, is_active: bool) -> None:
     async def work(users: UserAdministration) -> User:
         return await users.set_active(email, is_active=is_active)
@@ -95,22 +111,19 @@ def _set_active(email: str, data_dir: DataDir, *, is_active: bool) -> None:
 def _run(work: Callable[[UserAdministration], Awaitable[Result]], data_dir: DataDir) -> Result:
     """Do `work` on the settings' database, which is migrated first."""
     settings = load_settings(data_dir)
-
-    async def connected(dsn: str) -> Result:
-        opened = await Database.open(dsn, DatabaseLimits(pool_size=2))
-        passwords = Passwords()
+    with database(settings, Terminal().step) as dsn:
+        migrate(dsn)
         try:
-            return await work(UserAdministration(opened, passwords))
-        finally:
-            passwords.close()
-            await opened.close()
+            return with_users(dsn, work)
+        except TertuliaError as error:
+            raise CommandFailed(f"{str(error).rstrip('.')}.") from error
 
-    try:
-        with database(settings, Terminal().step) as dsn:
-            move(dsn, "head", up=True)
-            return asyncio.run(connected(dsn))
-    except (TertuliaError, MigrationFailed) as error:
-        raise CommandFailed(f"{error}.".replace("..", ".")) from error
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise CommandFailed("There is no terminal to ask at: use --yes", exit_code=2)
+    if not typer.confirm(question):
+        raise CommandFailed("Nothing was deleted.")
 
 
 def _password(*, from_stdin: bool) -> str:

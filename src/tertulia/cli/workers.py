@@ -6,14 +6,17 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import TypeAlias
 
 from tertulia.cli.listening import close
 from tertulia.cli.progress import Report
+from tertulia.cli.signals import StoppedBySignal
 
 Task: TypeAlias = Callable[[Sequence[socket.socket], Callable[[], None]], bool]
 """Serves on the sockets until told to stop, calls back once it is ready; False if it never was.
@@ -51,6 +54,9 @@ def supervise(
 
     Returns:
         Whether the workers served: False if one of the first could not start.
+
+    Raises:
+        StoppedBySignal: A signal came before all of them served.
     """
     signals: list[int] = []
     before = {
@@ -88,6 +94,8 @@ def _look_after(
         if not said_ready and all(worker.is_ready() for worker in workers):
             said_ready = True
             ready()
+    if not said_ready:
+        raise StoppedBySignal(signals[0])
     return True
 
 
@@ -158,15 +166,29 @@ class _Worker:
         self.process = _SPAWN.Process(
             target=_work, args=(self.task, list(self.sockets), theirs), name="tertulia-worker"
         )
-        self.process.start()
+        with _without_ctrl_c():
+            self.process.start()
         theirs.close()
+
+
+@contextmanager
+def _without_ctrl_c() -> Generator[None]:
+    """Keep SIGINT from processes that are started meanwhile.
+
+    Ctrl-C in a terminal reaches them too, and their parent stops them anyway; while they still load
+    modules, it would end in a traceback.
+    """
+    # What it starts is started here, for it lets SIGINT through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(task: Task, sockets: list[socket.socket], line: Connection) -> None:
     """What a worker process does."""
-    # Ctrl-C in a terminal reaches the workers too, and their parent stops them anyway; before the
-    # server handles signals itself, it must not end in a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
     if not task(sockets, lambda: line.send(True)):
         os._exit(1)

@@ -22,8 +22,8 @@ UNSET: Final = Unset.UNSET
 class ConversationChange:
     """What shall be different about a conversation."""
 
-    title: str | Unset | None = UNSET
-    """None: untitled again, so that the model may give it a title."""
+    title: str | None = None
+    """None keeps it. An empty one: untitled again, so that the model may give it a title."""
     model_type: str | None = None
     """None keeps it."""
     is_archived: bool | None = None

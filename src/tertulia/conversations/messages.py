@@ -124,7 +124,7 @@ class MessageService:
         Args:
             conversation_id: Of which conversation.
             user_id: Whose.
-            limit: At most so many.
+            limit: At most so many, and no more than are quickly shown: see `PAGE_CONTENT_BYTES`.
             tip: Only those on the way from the first message to this one. None: of all branches.
             skip: Leave out so many first; costs as much as reading them.
             cursor: Of the page before, asked for in the same way. The head may have moved since:
@@ -150,7 +150,7 @@ class MessageService:
             found = await read(
                 conversation_id,
                 user_id=user_id,
-                limit=limit + 1,
+                limit=limit,
                 skip=skip,
                 after_seq=after_seq,
                 newest_first=newest_first,
@@ -162,11 +162,10 @@ class MessageService:
                     await work.messages.get(
                         tip_id, conversation_id=conversation_id, user_id=user_id
                     )
-        items = found[:limit]
-        if len(found) == len(items):
-            return Page(items, None)
-        place = (items[-1].seq,) if tip_id is None else (items[-1].seq, tip_id)
-        return Page(items, encode_cursor(*place))
+        if found.is_last:
+            return Page(found, None)
+        place = (found[-1].seq,) if tip_id is None else (found[-1].seq, tip_id)
+        return Page(found, encode_cursor(*place))
 
     async def get(self, conversation_id: UUID, message_id: UUID, *, user_id: UUID) -> Message:
         """Return one message.

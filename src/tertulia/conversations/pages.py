@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import Depends, Query
 
 from tertulia.domain.errors import Invalid
-from tertulia.http.paging import LIMIT_MAX, Cursor, Limit, Skip
+from tertulia.http.paging import LIMIT_MAX, Cursor, Skip, WholeNumber
 
 CONVERSATIONS_DEFAULT = 10
 """Conversations of a page, unless `limit` or `take` says otherwise."""
@@ -41,10 +41,11 @@ class MessagePage:
 async def _conversation_page(
     *,
     limit: Annotated[
-        int | None, Query(ge=1, le=LIMIT_MAX, description="Rows of one page: 10, at most 200.")
+        WholeNumber | None,
+        Query(ge=1, le=LIMIT_MAX, description="Rows of a page: 10, at most 200."),
     ] = None,
     take: Annotated[
-        int | None, Query(ge=1, le=LIMIT_MAX, description="Another name of `limit`.")
+        WholeNumber | None, Query(ge=1, le=LIMIT_MAX, description="Another name of `limit`.")
     ] = None,
     skip: Skip = 0,
     cursor: Cursor = None,
@@ -68,7 +69,15 @@ async def _conversation_page(
 
 async def _message_page(
     *,
-    limit: Limit = MESSAGES_DEFAULT,
+    limit: Annotated[
+        int,
+        Query(
+            ge=1,
+            le=LIMIT_MAX,
+            description="Messages of one page, at most 200. A page of long ones is shorter: it "
+            "ends before 1 MiB of text, after one message at the least. Follow the `Link` header.",
+        ),
+    ] = MESSAGES_DEFAULT,
     skip: Skip = 0,
     cursor: Cursor = None,
     branch: Annotated[

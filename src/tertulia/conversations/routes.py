@@ -47,7 +47,7 @@ async def create_conversation(
         user_id=user.id,
         title=body.title,
         model_type=body.model_type,
-        first_message=body.first_message,
+        first_message=body.first_message or None,
         idempotent=idempotent,
     )
     if made.is_replay:
@@ -92,7 +92,10 @@ async def update_conversation(
     user: CurrentUser,
     conversations: Conversations,
 ) -> ConversationResponse:
-    """Change what is given: title, model, archived or not, or the branch it is on."""
+    """Change what is given: title, model, archived or not, or the branch it is on.
+
+    Nothing given changes nothing.
+    """
     changed = await conversations.update(conversation_id, user_id=user.id, change=body.change())
     return ConversationResponse.model_validate(changed)
 
@@ -156,7 +159,10 @@ async def list_messages(
     request: Request,
     response: Response,
 ) -> list[MessageResponse]:
-    """List messages: of all branches in the order in which they were stored, or of one branch."""
+    """List messages: of all branches in the order in which they were stored, or of one branch.
+
+    `Link: rel="next"` leads to the next page. Long messages make a page shorter than `limit`.
+    """
     page = await conversations.messages.list(
         conversation_id,
         user_id=user.id,

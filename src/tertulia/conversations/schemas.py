@@ -15,12 +15,11 @@ from pydantic import (
     Field,
     StrictBool,
     StrictStr,
-    model_validator,
 )
 
 from tertulia.conversations.changes import UNSET, ConversationChange
 from tertulia.domain.conversations import Message, Role
-from tertulia.domain.parts import Part
+from tertulia.domain.parts import Part, is_plain
 
 TITLE_CHARS_MAX = 200
 MODEL_CHARS_MAX = 200
@@ -37,6 +36,11 @@ Title = Annotated[
     StrictStr,
     Field(min_length=1, max_length=TITLE_CHARS_MAX, examples=["Learning Python"]),
     AfterValidator(_says_something),
+]
+NewTitle = Annotated[
+    StrictStr,
+    Field(max_length=TITLE_CHARS_MAX, examples=["Learning Python"]),
+    AfterValidator(lambda text: text and _says_something(text)),
 ]
 ModelType = Annotated[
     StrictStr,
@@ -64,17 +68,20 @@ class ConversationCreate(Written):
     model_type: ModelType | None = Field(
         None, description="The model that answers unless a run names another; else the server's."
     )
-    first_message: Content | None = Field(
+    first_message: Annotated[StrictStr, Field(max_length=CONTENT_CHARS_MAX)] | None = Field(
         None,
-        description="The user's; stored with the conversation. Start a run to have it answered.",
+        description="The user's; stored with the conversation. Start a run to have it answered. "
+        "An empty one is none.",
     )
 
 
 class ConversationUpdate(Written):
-    """What shall be different about a conversation: at least one field."""
+    """What shall be different about a conversation."""
 
-    title: Title | None = Field(
-        None, description="Null: untitled again; the model may then give it a title."
+    title: NewTitle | None = Field(
+        None,
+        description="Null leaves it as it is. Empty: untitled again; the model may then give it a "
+        "title.",
     )
     is_archived: StrictBool | None = Field(None, description="Null leaves it as it is.")
     model_type: ModelType | None = Field(None, description="Null leaves it as it is.")
@@ -84,20 +91,13 @@ class ConversationUpdate(Written):
         "Null: before its first message, so that the next one is a new beginning.",
     )
 
-    @model_validator(mode="after")
-    def _changes_something(self) -> Self:
-        if not self.model_fields_set:
-            raise ValueError("at least one field is needed")
-        return self
-
     def change(self) -> ConversationChange:
         """Return what was asked for."""
-        given = self.model_fields_set
         return ConversationChange(
-            title=self.title if "title" in given else UNSET,
+            title=self.title,
             model_type=self.model_type,
             is_archived=self.is_archived,
-            head_id=self.head_id if "head_id" in given else UNSET,
+            head_id=self.head_id if "head_id" in self.model_fields_set else UNSET,
         )
 
 
@@ -160,7 +160,10 @@ class MessageResponse(BaseModel):
     content: str = Field(description="Its text parts, joined.")
     created_at: datetime
     updated_at: datetime
-    parts: list[Annotated[Part, Field(discriminator="type")]]
+    parts: list[Annotated[Part, Field(discriminator="type")]] | None = Field(
+        description="All that it is made of, in order, where that is more than its text: "
+        "reasoning, tool calls, tool results. Null where `content` says it all."
+    )
     run_id: UUID | None = None
     model_type: str | None = None
     is_success: bool | None = Field(
@@ -191,7 +194,7 @@ class MessageResponse(BaseModel):
             content=message.content,
             created_at=message.created_at,
             updated_at=message.updated_at,
-            parts=list(message.parts),
+            parts=None if is_plain(message.parts) else list(message.parts),
         )
         generation = message.generation
         if generation is None:

@@ -22,6 +22,7 @@ from tertulia.domain.ids import new_id
 from tertulia.domain.parts import TextPart
 from tertulia.http.paging import Page, decode_cursor, encode_cursor
 from tertulia.storage.database import Database, retried
+from tertulia.storage.ending import cancel_runs_in
 from tertulia.storage.notices import Notifier
 
 
@@ -152,13 +153,15 @@ class ConversationService:
     async def update(
         self, conversation_id: UUID, *, user_id: UUID, change: ConversationChange
     ) -> Conversation:
-        """Change a conversation and return it.
+        """Change a conversation and return it; what changes nothing is not told to anybody.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
             MessageNotFound: It has no message with the id of the new head.
             RunActive: The head cannot move while it is being written.
         """
+        if change == ConversationChange():
+            return await self.get(conversation_id, user_id=user_id)
         conversation = await self._update(conversation_id, user_id=user_id, change=change)
         self.notifier.changed(
             "conversation.updated", user_id=user_id, conversation_id=conversation_id
@@ -176,8 +179,7 @@ class ConversationService:
             return await work.conversations.update(
                 conversation_id,
                 user_id=user_id,
-                title=None if change.title is UNSET else change.title,
-                set_title=change.title is not UNSET,
+                title=change.title,
                 model_type=change.model_type,
                 is_archived=change.is_archived,
             )
@@ -200,7 +202,8 @@ class ConversationService:
     async def _stop(self, conversation_id: UUID, *, user_id: UUID) -> Sequence[UUID]:
         async with self.database.transaction() as work:
             await work.conversations.lock(conversation_id, user_id=user_id)
-            return await work.runs.stop_in_conversation(conversation_id)
+            # As it is stored: should the deletion fail, nothing is lost.
+            return await cancel_runs_in(work, conversation_id)
 
     @retried
     async def _delete(self, conversation_id: UUID, *, user_id: UUID) -> Sequence[UUID]:

@@ -24,6 +24,7 @@ An error knows what happened; a surface (HTTP, OpenAI's envelope, the terminal) 
     |   - QueueFull
     |   - IdempotencyKeyInFlight
     |   - TooManyApiKeys
+    + TooManyAttempts ........ wrong too often lately                        (HTTP 429)
     + Unavailable ............ try again later                               (HTTP 503)
         - DatabaseUnavailable
         |   - TransactionConflict
@@ -237,6 +238,13 @@ class TooManyApiKeys(Conflict):
 
     code = "too_many_api_keys"
     default_detail = "You have as many API keys as one account may have; revoke one first"
+
+
+class TooManyAttempts(TertuliaError):
+    """Too many wrong passwords for this account from this address; the right one must wait too."""
+
+    code = "too_many_attempts"
+    default_detail = "Too many wrong passwords; try again later"
 
 
 class Unavailable(TertuliaError):

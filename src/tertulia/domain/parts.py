@@ -68,6 +68,11 @@ def part_to_json(part: Part) -> dict[str, str]:
             return {"type": part.type, "call_id": call_id, "content": content}
 
 
+def is_plain(parts: Sequence[Part]) -> bool:
+    """Return whether `text_of` says all that the parts say."""
+    return not parts or (len(parts) == 1 and isinstance(parts[0], TextPart))
+
+
 def text_of(parts: Sequence[Part]) -> str:
     """Return the words meant for the reader: all text parts, joined."""
     return "".join(part.text for part in parts if isinstance(part, TextPart))

@@ -65,5 +65,4 @@ class ApiKey:
     """The first characters of the secret, enough for its owner to recognise it."""
     created_at: datetime
     expires_at: datetime | None
-    revoked_at: datetime | None
     last_used_at: datetime | None

@@ -25,6 +25,7 @@ from tertulia.domain.errors import (
     NotFound,
     RunActive,
     TertuliaError,
+    TooManyAttempts,
     Unauthenticated,
     Unavailable,
 )
@@ -47,6 +48,7 @@ STATUS_BY_KIND: Mapping[type[TertuliaError], HTTPStatus] = {
     Forbidden: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
+    TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The status of each kind of error; a named error has the status of its kind."""
@@ -63,7 +65,10 @@ class DocumentedCode(NamedTuple):
 
 
 OWN_CODES: Mapping[str, DocumentedCode] = {
-    "invalid_http": DocumentedCode(400, "What was sent is not HTTP/1.1."),
+    "invalid_http": DocumentedCode(400, "What was sent is not HTTP/1.1, or is ambiguous."),
+    "origin_not_allowed": DocumentedCode(
+        400, "A web page of this origin may not call the API (`TERTULIA_CORS_ORIGINS`)."
+    ),
     "route_not_found": DocumentedCode(404, "No route has this path."),
     "method_not_allowed": DocumentedCode(405, "The path exists, but not with this method."),
     "head_timeout": DocumentedCode(408, "The head of the request did not arrive in time."),
@@ -74,7 +79,9 @@ OWN_CODES: Mapping[str, DocumentedCode] = {
     "invalid_json": DocumentedCode(
         422, "The request body is not strict JSON; `detail` names the place and the reason."
     ),
-    "invalid_query": DocumentedCode(422, "The query string is not percent-encoded UTF-8."),
+    "invalid_query": DocumentedCode(
+        422, "The query string is not percent-encoded UTF-8, or names a parameter twice."
+    ),
     "head_too_large": DocumentedCode(431, "Request line and headers are too long."),
     INTERNAL_ERROR: DocumentedCode(500, "A fault of the server; its log has the request id."),
 }
@@ -118,7 +125,7 @@ class FieldError(NamedTuple):
 
 
 def status_of(error: type[TertuliaError]) -> int:
-    """Return the HTTP status of an error's class; 500 for one outside the seven kinds."""
+    """Return the HTTP status of an error's class; 500 for one outside these kinds."""
     for kind in error.__mro__:
         if kind in STATUS_BY_KIND:
             return STATUS_BY_KIND[kind]

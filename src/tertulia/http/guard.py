@@ -6,16 +6,18 @@ ASGI: an answer streams through it untouched.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import structlog
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from tertulia.domain.errors import OutcomeUnknown, TertuliaError, Unavailable
+from tertulia.domain.errors import OutcomeUnknown, Overloaded, TertuliaError, Unavailable
 from tertulia.http.body import (
     ClientLeft,
     check_announced_size,
@@ -27,6 +29,7 @@ from tertulia.http.body import (
 )
 from tertulia.http.errors import (
     Refused,
+    error_response,
     internal_error_response,
     refusal_response,
     response_for,
@@ -36,6 +39,8 @@ from tertulia.http.strict_json import JsonLimits, check_json
 from tertulia.http.target import check_target
 
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_ALIVE_PATH = "/health"
+# Whoever asks might restart a server that is merely busy.
 _TOOK_TOO_LONG = "This took too long and was given up; try again"
 _MAY_HAVE_HAPPENED = (
     "This took too long and was given up, and may have been done all the same; "
@@ -48,6 +53,8 @@ _WS_INTERNAL_ERROR = 1011
 _WS_ACCEPTED_STATUS = 101
 _WS_DECLINED_STATUS = 403
 _PATH_LOGGED_CHARS = 200
+_PATH_CHARS = "/:@!$&'()*+,;=~"
+# What a path may hold as it is (RFC 3986, section 3.3).
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,9 @@ class GuardLimits:
     has a limit each, and this is the limit of their sum (promise G-22). A stream may last."""
     deletion_s: float = 35.0
     """The same for DELETE, the one thing that takes as long as there is much to delete."""
+    waiting_requests: int = 1200
+    """That wait for the beginning of their answer, at once. One more is turned away on the spot,
+    for a tenth of what serving it would cost: it would run into its limits in the queue."""
     target_bytes: int = 16 * 1024
     """Of path and query string together."""
     linger_s: float = 2.0
@@ -77,6 +87,7 @@ class Guard:
         limits: Sizes and times.
         raw_prefixes: Paths under which a body need not be JSON; size and time hold there too.
         writing_reads: Paths of GET requests that store something all the same.
+        streams: Paths whose answers end when something else does, and of which there is no HEAD.
         docs_paths: Pages that load scripts and styles, and get a policy that lets them.
     """
 
@@ -87,6 +98,7 @@ class Guard:
         limits: GuardLimits | None = None,
         raw_prefixes: Sequence[str] = (),
         writing_reads: Sequence[str] = (),
+        streams: re.Pattern[str] | None = None,
         docs_paths: Sequence[str] = ("/docs", "/docs/oauth2-redirect", "/redoc"),
     ) -> None:
         self._app = app
@@ -94,6 +106,9 @@ class Guard:
         self._raw_prefixes = tuple(raw_prefixes)
         self._docs_paths = frozenset(docs_paths)
         self._writing_reads = frozenset(writing_reads)
+        self._streams = streams
+        self._waiting: set[_Answer] = set()
+        """Answers that have not begun."""
         self._log: FilteringBoundLogger = structlog.get_logger("tertulia.http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,8 +119,12 @@ class Guard:
         request_id = request_id_of(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         headers = AnswerHeaders(scope, request_id, docs_paths=self._docs_paths)
-        answer = _Answer(send, headers)
+        answer = _Answer(send, headers, self._waiting)
         started = time.perf_counter()
+        method: str = scope.get("method", "WEBSOCKET")
+        if method == "HEAD" and not (self._streams and self._streams.fullmatch(scope["path"])):
+            # The answer of a GET, of which the server sends no body (RFC 9110, section 9.3.2).
+            scope = {**scope, "method": "GET"}
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 if scope["type"] == "http":
@@ -113,7 +132,7 @@ class Guard:
                 else:
                     await self._serve_websocket(scope, receive, answer)
             finally:
-                self._log_access(scope, answer, time.perf_counter() - started)
+                self._log_access(method, scope, answer, time.perf_counter() - started)
 
     async def _serve_http(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
@@ -128,11 +147,17 @@ class Guard:
         except Refused as refusal:
             await answer.give(refusal_response(refusal))
             return
+        if len(self._waiting) >= self._limits.waiting_requests and scope["path"] != _ALIVE_PATH:
+            await answer.give(response_for(Overloaded()))
+            return
         admitted = receive if body is None else replay(body, receive)
+        self._waiting.add(answer)
         try:
             await self._answer_in_time(scope, admitted, answer)
         except Exception as error:  # noqa: BLE001  whatever escapes is logged and answered here
             await self._fail(error, answer)
+        finally:
+            self._waiting.discard(answer)
 
     async def _answer_in_time(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         """Serve, but give up what has not begun to answer in time.
@@ -200,39 +225,57 @@ class Guard:
             await answer.give(internal_error_response())
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        answer.can_decline = "websocket.http.response" in (scope.get("extensions") or {})
         try:
             check_target(scope, limit_bytes=self._limits.target_bytes)
         except Refused as refusal:
             await receive()  # the handshake, which must be read before it is declined
-            await answer.close(_WS_POLICY_VIOLATION, refusal.code)
+            await answer.decline(refusal_response(refusal))
             return
         try:
             await self._app(scope, receive, answer.send)
         except Exception as error:  # noqa: BLE001  whatever escapes is logged and closed here
             self._log.error("unhandled exception", exc_info=error)
-            if not answer.is_closed:
+            if answer.status is None:
+                await answer.decline(internal_error_response())
+            elif not answer.is_closed:
                 await answer.close(_WS_INTERNAL_ERROR, "internal_error")
 
-    def _log_access(self, scope: Scope, answer: "_Answer", duration_s: float) -> None:
+    def _log_access(self, method: str, scope: Scope, answer: "_Answer", duration_s: float) -> None:
         # The route's pattern where there is one; never the query, which may hold a prompt.
-        route = getattr(scope.get("route"), "path", None) or scope["path"][:_PATH_LOGGED_CHARS]
+        route = getattr(scope.get("route"), "path", None) or _encoded_path(scope)
         self._log.info(
             "request",
-            method=scope.get("method", "WEBSOCKET"),
+            method=method,
             route=route,
             status=answer.status or _CLIENT_LEFT_STATUS,
             duration_ms=round(duration_s * 1000, 1),
         )
 
 
+def _encoded_path(scope: Scope) -> str:
+    path: str = scope["path"][:_PATH_LOGGED_CHARS]
+    return quote(path, safe=_PATH_CHARS, errors="replace")[:_PATH_LOGGED_CHARS]
+
+
 class _Answer:
     """The way back to the client: completes headers and remembers how far the answer is."""
 
-    __slots__ = ("_headers", "_send", "is_closed", "is_finished", "start_limit", "status")
+    __slots__ = (
+        "_headers",
+        "_send",
+        "_waiting",
+        "can_decline",
+        "is_closed",
+        "is_finished",
+        "start_limit",
+        "status",
+    )
 
-    def __init__(self, send: Send, headers: AnswerHeaders) -> None:
+    def __init__(self, send: Send, headers: AnswerHeaders, waiting: "set[_Answer]") -> None:
         self._send = send
         self._headers = headers
+        self._waiting = waiting
         self.start_limit: asyncio.Timeout | None = None
         """Lifted when the answer begins."""
         self.status: int | None = None
@@ -240,6 +283,8 @@ class _Answer:
         self.is_finished = False
         self.is_closed = False
         """Whether a WebSocket has been closed from this side."""
+        self.can_decline = False
+        """Whether the server lets a WebSocket's handshake be answered in words."""
 
     @property
     def is_unfinished(self) -> bool:
@@ -255,6 +300,7 @@ class _Answer:
                 return
             case "http.response.start" | "websocket.http.response.start":
                 self.status = message["status"]
+                self._waiting.discard(self)
                 if self.start_limit is not None and not self.start_limit.expired():
                     self.start_limit.reschedule(None)
                 headers = self._headers.complete(message.get("headers", ()))
@@ -263,6 +309,10 @@ class _Answer:
                 self.status = _WS_ACCEPTED_STATUS
                 headers = [*message.get("headers", ()), self._headers.request_id]
                 message = {**message, "headers": headers}
+            case "websocket.close" if self.status is None and self.can_decline:
+                # Closed before it was accepted: there is no such route.
+                await self.decline(error_response(404, "route_not_found", "Not Found"))
+                return
             case "websocket.close":
                 self.is_closed = True
                 self.status = self.status or _WS_DECLINED_STATUS
@@ -287,5 +337,18 @@ class _Answer:
         await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def close(self, code: int, reason: str) -> None:
-        """Close a WebSocket, or decline its handshake."""
+        """Close a WebSocket."""
         await self.send({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def decline(self, response: Response) -> None:
+        """Answer a WebSocket's handshake with an error, if the server can; else without a word."""
+        if not self.can_decline:
+            await self.close(_WS_POLICY_VIOLATION, "")
+            return
+        self.is_closed = True
+        status, headers = response.status_code, response.raw_headers
+        start = {"type": "websocket.http.response.start", "status": status, "headers": headers}
+        await self.send(start)
+        await self._send({"type": "websocket.http.response.body", "body": bytes(response.body)})
+        # Uvicorn takes the handshake for unanswered until its connection is closed, a round later.
+        await asyncio.sleep(0)

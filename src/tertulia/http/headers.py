@@ -11,6 +11,7 @@ from tertulia.domain.ids import new_id
 RawHeaders = list[tuple[bytes, bytes]]
 
 _REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_WEIGHT_PATTERN = re.compile(r"[01](?:\.[0-9]{0,3})?")
 _API_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 # What the pages FastAPI makes for its own documentation load.
 _DOCS_POLICY = (
@@ -38,6 +39,33 @@ def header(scope: Scope, name: bytes) -> bytes | None:
         if key == name:
             return value
     return None
+
+
+def accepts(scope: Scope, media_type: str) -> bool:
+    """Return whether the caller asks for this media type by name, and for no other more.
+
+    Wildcards ask for nothing by name, but may be wanted more. (RFC 9110, section 12.5.1)
+
+    Args:
+        scope: Of the request.
+        media_type: In lower case, without parameters.
+    """
+    wanted = dict[str, float]()
+    for name, value in scope["headers"]:
+        if name == b"accept":
+            wanted |= map(_preference, value.decode("latin-1").lower().split(","))
+    weight = wanted.get(media_type, 0.0)
+    return weight > 0 and weight >= max(wanted.values())
+
+
+def _preference(item: str) -> tuple[str, float]:
+    media_type, *parameters = (part.strip() for part in item.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            match = _WEIGHT_PATTERN.fullmatch(value.strip())
+            return media_type, float(match[0]) if match else 0.0
+    return media_type, 1.0
 
 
 def request_id_of(scope: Scope) -> str:

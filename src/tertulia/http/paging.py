@@ -16,6 +16,8 @@ from urllib.parse import parse_qsl, quote, urlencode
 from uuid import UUID
 
 from fastapi import Query, Request, Response
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from tertulia.domain.errors import Invalid
 
@@ -31,18 +33,30 @@ Second = TypeVar("Second", datetime, int, UUID)
 Third = TypeVar("Third", datetime, int, UUID)
 CursorValue: TypeAlias = datetime | int | UUID
 
+
+def _require_digits(value: object) -> object:
+    if isinstance(value, str) and not (value.isascii() and value.removeprefix("-").isdigit()):
+        raise PydanticCustomError("whole_number", "Input should be a whole number, in digits")
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_require_digits)]
+"""A number in a query, in digits: none of ` 5`, `+5`, `5.0` and `1_0`, which Python would read."""
 Skip = Annotated[
-    int,
+    WholeNumber,
     Query(
         ge=0,
         le=SKIP_MAX,
         description="Rows to leave out first, at most 10,000; follow the `Link` header instead.",
     ),
 ]
-Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Rows of one page, at most 200.")]
+Limit = Annotated[
+    WholeNumber, Query(ge=1, le=LIMIT_MAX, description="Rows of one page, at most 200.")
+]
 Cursor = Annotated[
     str | None,
     Query(
+        min_length=1,
         max_length=CURSOR_CHARS_MAX,
         description="Where the page begins, from a `Link` header; opaque.",
     ),

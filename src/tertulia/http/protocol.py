@@ -1,20 +1,28 @@
-"""The server's own words: what uvicorn's HTTP protocol lacks for us.
+"""The server's own words: what uvicorn's protocols lack for us.
 
-`uvicorn.Config(http=HttpProtocol)` takes it.
+`uvicorn.Config(http=HttpProtocol, ws=WebSocketProtocol)` takes them.
 """
 
 import asyncio
 import re
 import socket
 import struct
+from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
-from tertulia.http.errors import error_response
+from tertulia.http.errors import Refused
+from tertulia.http.refusals import written_refusal
 
+STALL_S = 30.0
+"""A peer that takes nothing for this long has stopped reading (promise G-19)."""
+SHUTDOWN_STALL_S = 2.0
+"""The same once the server is to end."""
 RESET_EXTENSION = "tertulia.reset"
 """The name in `scope["extensions"]`; its `call` takes nothing and returns at once."""
 
@@ -24,7 +32,106 @@ _UPGRADE_FIELDS = frozenset({b"connection", b"http2-settings", b"upgrade"})
 _NON_ASCII_PATTERN = re.compile(rb"[\x80-\xff]")
 
 
-class HttpProtocol(HttpToolsProtocol):
+class _Watched(asyncio.Protocol):
+    """A connection that is reset when its peer stops reading.
+
+    Closing it politely means sending what is buffered first, which such a peer prevents for ever.
+    """
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    stall_s = STALL_S
+    shutdown_stall_s = SHUTDOWN_STALL_S
+    _look_at: asyncio.TimerHandle | None = None
+    _waiting_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:  # noqa: ANN401  uvicorn's two differ
+        """Begin. From now on `pause_writing` means that something waits for the peer to read."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Look no more."""
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Watch whether the peer takes what waits."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """Look no more: everything was taken."""
+        self._stop_watching()
+        super().resume_writing()
+
+    def _hurry(self) -> None:
+        self.stall_s = min(self.stall_s, self.shutdown_stall_s)
+        if self._look_at is not None:
+            self._watch()
+
+    def _watch(self) -> None:
+        self._stop_watching()
+        self._waiting_bytes = self.transport.get_write_buffer_size()
+        self._look_at = self.loop.call_later(self.stall_s, self._look)
+
+    def _stop_watching(self) -> None:
+        if self._look_at is not None:
+            self._look_at.cancel()
+            self._look_at = None
+
+    def _look(self) -> None:
+        if self.transport.get_write_buffer_size() < self._waiting_bytes:
+            self._watch()
+        else:
+            self._reset()
+
+    def _reset(self) -> None:
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.transport.abort()
+
+
+class WebSocketProtocol(_Watched, WebSocketsSansIOProtocol):
+    """One WebSocket; a peer that does not read is not read from, and let go after a while."""
+
+    def connection_made(self, transport: Any) -> None:  # noqa: ANN401  as above
+        """Take over a connection; an answer may still wait on it to be read."""
+        super().connection_made(transport)
+        if self.transport.get_write_buffer_size():
+            self.pause_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; each ping is answered at once, whether or not that is read."""
+        super().data_received(data)
+        if not self.writable.is_set():
+            self.transport.pause_reading()
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin to serve, or refuse a handshake in the one shape of all errors."""
+        if self.conn.accept(event).status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            super().handle_connect(event)
+            return
+        version = {"Sec-WebSocket-Version": "13"}
+        refusal = _invalid("This is not the handshake of a WebSocket of version 13")
+        self.handshake_complete = self.close_sent = True
+        self.transport.write(written_refusal(refusal, scheme=self.scheme, headers=version))
+        self.transport.close()
+
+    def resume_writing(self) -> None:
+        """Read again, unless the app has not taken what came last."""
+        super().resume_writing()
+        if not self.read_paused:
+            self.transport.resume_reading()
+
+    def shutdown(self) -> None:
+        """Say goodbye, to whoever reads it soon."""
+        super().shutdown()
+        self._hurry()
+
+
+class HttpProtocol(_Watched, HttpToolsProtocol):
     """One connection.
 
     - A request target in raw UTF-8, as `curl 'http://…?prompt=你好'` sends it, is percent-encoded;
@@ -32,8 +139,7 @@ class HttpProtocol(HttpToolsProtocol):
     - What is not HTTP is refused in the one shape of all errors.
     - An upgrade that is not one to WebSocket is ignored (RFC 9110, section 7.8). The parser would
       drop the request's body, or take it for the next request.
-    - The scope offers to reset the connection: closing it politely means sending what is buffered
-      first, which a peer that does not read prevents for ever.
+    - The scope offers to reset the connection.
     """
 
     _is_between_requests = True
@@ -47,13 +153,15 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.send_400_response("This is not HTTP/1.1")
+        except httptools.HttpParserError as error:
+            # A callback of ours may have refused it, for a reason that is worth telling.
+            cause = error.__context__
+            self.refuse(cause if isinstance(cause, Refused) else _invalid("This is not HTTP/1.1"))
         except httptools.HttpParserUpgrade as upgrade:
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
             elif self.parser.get_method() == b"CONNECT":
-                self.send_400_response("This server is no proxy")
+                self.refuse(_invalid("This server is no proxy"))
             else:
                 self._begin_again(data[upgrade.args[0] :])
 
@@ -74,12 +182,32 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_message_complete()
             self._is_between_requests = True
 
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to the WebSocket protocol, unless it is in use."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and not cycle.response_complete:
+            # The answer would be written into the WebSocket, and never learn of its end.
+            self.transport.close()
+            return
+        self._stop_watching()
+        super().handle_websocket_upgrade()
+
+    def shutdown(self) -> None:
+        """End when the answer that is being given has been; it is to be read soon."""
+        super().shutdown()
+        self._hurry()
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, and close."""
-        response = error_response(400, "invalid_http", msg, headers={"Connection": "close"})
-        head = b"".join(b"%b: %b\r\n" % pair for pair in response.raw_headers)
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + response.body)
+        self.refuse(_invalid(msg))
+
+    def refuse(self, refusal: Refused) -> None:
+        """Answer what no application shall see, and close."""
+        self._write_refusal(refusal)
         self.transport.close()
+
+    def _write_refusal(self, refusal: Refused) -> None:
+        self.transport.write(written_refusal(refusal, scheme=str(self.scheme)))
 
     def _upgrades_in_vain(self) -> bool:
         return self.parser.should_upgrade() and not self._should_upgrade()
@@ -97,12 +225,6 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         HttpProtocol.data_received(self, b"\r\n".join([line, *fields, b"", rest]))
-
-    def _reset(self) -> None:
-        connection = self.transport.get_extra_info("socket")
-        if connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self.transport.abort()
 
 
 def _without_upgrade(value: bytes) -> bytes:
@@ -124,6 +246,10 @@ async def reset_connection(scope: Scope) -> bool:
     # The server learns of it in the loop's next round, and then does not miss the answer's end.
     await asyncio.sleep(0)
     return True
+
+
+def _invalid(detail: str) -> Refused:
+    return Refused("invalid_http", detail)
 
 
 def _escape(match: re.Match[bytes]) -> bytes:

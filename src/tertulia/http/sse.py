@@ -6,7 +6,7 @@ and one `send`: nothing is started, timed or cancelled per event.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -15,12 +15,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tertulia.domain.errors import Invalid
-from tertulia.http.protocol import reset_connection
+from tertulia.http.protocol import STALL_S, reset_connection
 
 HEARTBEAT_S = 15.0
 """After this long without an event a comment is sent, so that proxies keep the connection."""
-STALL_S = 30.0
-"""A reader that takes nothing for this long has stopped reading (promise G-19)."""
 EVENT_ID_CHARS_MAX = 256
 
 _COMMENT = b": \n\n"
@@ -40,6 +38,10 @@ class StreamEvent(NamedTuple):
     """JSON in UTF-8."""
 
 
+class _IsOver(Exception):  # noqa: N818  named for what happened
+    """What the stream waited for, to end, has come."""
+
+
 class _ReaderLeft(Exception):  # noqa: N818  named for what happened
     """The client closed the connection."""
 
@@ -55,6 +57,7 @@ class EventStreamResponse(Response):
 
     Args:
         events: What to send.
+        until: Awaited beside the stream, which ends when it returns, whatever happens in `events`.
         retry_ms: What a reader that lost its connection is told to wait before it reconnects.
         heartbeat_s: Seconds without an event after which a comment is sent.
         stall_s: Seconds without progress after which a reader is given up and its connection cut.
@@ -68,6 +71,7 @@ class EventStreamResponse(Response):
         self,
         events: AsyncIterator[StreamEvent],
         *,
+        until: Callable[[], Awaitable[object]] | None = None,
         retry_ms: int | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         stall_s: float = STALL_S,
@@ -86,29 +90,36 @@ class EventStreamResponse(Response):
             }
         )
         self._events = events
+        self._until = until
         self._greeting = _COMMENT if retry_ms is None else b": \nretry: %d\n\n" % retry_ms
         self._heartbeat_s = heartbeat_s
         self._stall_s = stall_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
+        wire = _Wire(send)
         try:
-            await self._stream(receive, send)
+            try:
+                await self._stream(receive, wire)
+            except* _IsOver:
+                pass
+            await wire.finish(self._stall_s)
         except* _ReaderLeft:
             pass
         except* _ReaderStalled:
             await reset_connection(scope)
 
-    async def _stream(self, receive: Receive, send: Send) -> None:
-        wire = _Wire(send)
+    async def _stream(self, receive: Receive, wire: "_Wire") -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                watchers = (
+                watchers = [
                     group.create_task(_watch_for_leaving(receive)),
                     group.create_task(wire.keep_alive(self._heartbeat_s, self._stall_s)),
-                )
+                ]
                 headers = self.raw_headers
                 await wire.start(self.status_code, headers, self._greeting)
+                if self._until is not None:
+                    watchers.append(group.create_task(_end_after(self._until)))
                 async for event in self._events:
                     await wire.write(encode_event(event))
                     if wire.frames % _BURST_FRAMES == 0:
@@ -120,7 +131,6 @@ class EventStreamResponse(Response):
             aclose = getattr(self._events, "aclose", None)
             if aclose is not None:
                 await aclose()
-        await wire.finish(self._stall_s)
 
 
 class _Wire:
@@ -209,6 +219,11 @@ def last_event_id(request: Request) -> str | None:
     if len(value) > EVENT_ID_CHARS_MAX or not (value.isascii() and value.isprintable()):
         raise Invalid("Last-Event-ID is not an event's id", field="header.Last-Event-ID")
     return value
+
+
+async def _end_after(until: Callable[[], Awaitable[object]]) -> None:
+    await until()
+    raise _IsOver
 
 
 async def _watch_for_leaving(receive: Receive) -> None:

@@ -44,6 +44,8 @@ class JsonLimits:
     """Of arrays and objects inside one another."""
     values: int = 10_000
     """Scalars, arrays and objects together."""
+    keys: int = 256
+    """Of one object: a schema names each key that it does not know, which costs far more."""
 
 
 def check_json(body: bytes, limits: JsonLimits) -> None:
@@ -158,6 +160,8 @@ class _Walk:
             key = self._unescape(match[1], "has a key that")
         if key in keys:
             raise self._fault(f"has the key {key[:_KEY_SHOWN_CHARS]!r} twice")
+        if len(keys) >= self._limits.keys:
+            raise self._fault(f"has more than {self._limits.keys} keys")
         keys.add(key)
         frame.key = key
         return match.end()

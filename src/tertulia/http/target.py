@@ -8,11 +8,15 @@ from starlette.types import Scope
 from tertulia.http.errors import Refused
 
 _BROKEN_ESCAPE_PATTERN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_NAME_CHARS_MAX = 64
 _RAW_NON_ASCII_PATTERN = re.compile(rb"[\x80-\xff]")
 
 
 def check_target(scope: Scope, *, limit_bytes: int) -> None:
     """Return if path and query string are short enough and percent-encoded UTF-8 without NUL.
+
+    A query names a parameter once: of two values one would be ignored, and not everybody ignores
+    the same one.
 
     Raw UTF-8 in a query (uvicorn's parser knows none; `protocol` encodes it) is percent-encoded in
     the scope whatever the server: frameworks would read its bytes as Latin-1.
@@ -31,6 +35,8 @@ def check_target(scope: Scope, *, limit_bytes: int) -> None:
         raise Refused("route_not_found", "Not Found")
     if (fault := _fault_of(query)) is not None:
         raise Refused("invalid_query", f"The query string {fault}", field="query")
+    if b"&" in query and (name := _repeated(query)) is not None:
+        raise Refused("invalid_query", "A parameter is given twice", field=f"query.{name}")
     if not query.isascii():
         scope["query_string"] = _RAW_NON_ASCII_PATTERN.sub(_escape, query)
 
@@ -46,6 +52,18 @@ def _fault_of(encoded: bytes) -> str | None:
     except UnicodeDecodeError:
         return "is not UTF-8"
     return None
+
+
+def _repeated(query: bytes) -> str | None:
+    pairs = [pair for pair in query.split(b"&") if pair]
+    names = [pair.partition(b"=")[0] for pair in pairs]
+    if b"%" in query or b"+" in query:
+        names = [unquote_to_bytes(name.replace(b"+", b" ")) for name in names]
+    if len(set(names)) == len(names):
+        return None
+    seen: set[bytes] = set()
+    twice = next(name for name in names if name in seen or seen.add(name))
+    return twice.decode()[:_NAME_CHARS_MAX]
 
 
 def _escape(match: re.Match[bytes]) -> bytes:

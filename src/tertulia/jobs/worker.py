@@ -31,19 +31,24 @@ JobHandler: TypeAlias = Callable[[Job], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JobWorker:
     """One process's share of the background work."""
 
     database: Database
     handlers: Mapping[str, JobHandler]
     """By the job's kind."""
+    _stops: bool = False
+
+    def stop(self) -> None:
+        """Take no more jobs on; those in hand go on until they are cancelled."""
+        self._stops = True
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until stopped or cancelled."""
         loop = asyncio.get_running_loop()
         clean_at = loop.time()
-        while True:
+        while not self._stops:
             did = 0
             try:
                 did = await self._work()
@@ -71,6 +76,12 @@ class JobWorker:
                 await self.handlers[job.kind](job)
             async with self.database.reading() as work:
                 await work.jobs.done(job)
+        except asyncio.CancelledError:
+            # This process is stopping: let another begin at once.
+            with suppress(TertuliaError):
+                async with self.database.reading() as work:
+                    await work.jobs.retry(job, delay=timedelta(0), error="stopped")
+            raise
         except Exception as error:  # noqa: BLE001  whatever it is, the job is tried again
             await self._failed(job, error)
 
@@ -90,4 +101,5 @@ class JobWorker:
         async with self.database.reading() as work:
             while await work.idempotency.sweep(limit=_SWEEP_LIMIT) == _SWEEP_LIMIT:
                 pass
-            await work.sessions.sweep(limit=_SWEEP_LIMIT)
+            while await work.sessions.sweep(limit=_SWEEP_LIMIT) == _SWEEP_LIMIT:
+                pass

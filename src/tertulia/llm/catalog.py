@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from time import monotonic
 
 from tertulia.domain.errors import ModelNotFound
 from tertulia.domain.models import (
@@ -12,16 +11,16 @@ from tertulia.domain.models import (
     Finish,
     ModelInfo,
     ModelRequest,
-    ProviderFailed,
     ReasoningDelta,
     TextDelta,
     Usage,
 )
 
+from .lists import ModelLists
+from .names import MAX_MODEL_NAME_CHARS, full_name, is_well_formed, provider_of
 from .providers import Provider
 
-MAX_MODEL_NAME_CHARS = 200
-_BARE_NAMES_MEAN = "openai"
+_FIELD = "body.model_type"
 
 
 @dataclass
@@ -29,60 +28,88 @@ class ModelCatalog:
     """All configured providers, and the names of their models.
 
     Raises:
-        ValueError: `default` names no model of `providers`.
+        ValueError: `default`, or a name in `offered`, is no model of `providers`.
     """
 
     providers: Mapping[str, Provider]
     """By the part of a model's name before the first colon."""
     default: str
     """`provider:model`, for whoever names none."""
+    offered: Sequence[str] | None = None
+    """The full names of all that is on offer; no provider is asked for its list then."""
     max_answer_chars: int = 1_000_000
     """Of text, reasoning and tool calls together; the answer ends there with `length`."""
-    list_max_age_s: float = 60.0
+    list_wait_s: float = 3.0
+    """For the lists of all providers together."""
+    list_every_s: float = 30.0
     list_retry_s: float = 10.0
-    """How long a list is kept that lacks a provider which could not list its models."""
-    _listed: tuple[ModelInfo, ...] | None = field(default=None, init=False)
-    _stale_at: float = field(default=0.0, init=False)
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    """How soon a provider is asked again that could not list its models."""
+    _lists: ModelLists = field(init=False)
 
     def __post_init__(self) -> None:
+        for name in self.offered or ():
+            if self._find(name) is None:
+                raise ValueError(f"The model {name!r} cannot be offered: nobody provides it")
         if self._find(self.default) is None:
             raise ValueError(f"The default model {self.default!r} is not available")
+        self._lists = ModelLists(
+            tuple(self.providers.values()) if self.offered is None else (),
+            wait_s=self.list_wait_s,
+            every_s=self.list_every_s,
+            retry_s=self.list_retry_s,
+        )
+
+    async def keep_fresh(self) -> None:
+        """Ask the providers for their lists now and again, until cancelled."""
+        await self._lists.keep_fresh()
+
+    async def wait_for_lists(self) -> None:
+        """Return when every provider has been asked for its list once, or could not tell.
+
+        At once but in a process's first seconds. What `resolve` says then does not depend on how
+        long the process has run.
+        """
+        await self._lists.wait_for_first()
 
     def resolve(self, name: str | None, *, strict: bool = True) -> str:
         """Return the full name of the model that is meant.
 
+        A provider that has not listed its models lately, or never lists all of them, may have any.
+
         Args:
-            name: `provider:model`; a bare name means OpenAI's; None means the default.
-            strict: Whether somebody asks for just this model now. A label that a conversation
-                carries (the first seed's "gpt-3.5-turbo") means the default where it means
-                nothing else.
+            name: A full name; a bare one means OpenAI's; None means the default.
+            strict: Whether somebody asks for just this model now. Of a conversation's label a full
+                name may be one that its provider does not list (it will say so itself). The
+                default is meant by one that nobody here can be asked for any more, and by a bare
+                one that OpenAI does not list (the first seed's "gpt-3.5-turbo").
 
         Raises:
-            ModelNotFound: No such model, and `strict`.
+            ModelNotFound: No such model.
         """
-        if name is None:
+        if name is None or name == self.default:
             return self.default
-        full = name if ":" in name else f"{_BARE_NAMES_MEAN}:{name}"
-        if self._find(full) is not None and (strict or not self._is_missing(full)):
+        full = full_name(name)
+        may_exist = is_well_formed(name) and self._find(full) is not None
+        if name != full and not strict:
+            # However old the list: a provider that is away a while does not change what is meant.
+            return full if may_exist and not self._is_left_out(full, lately=False) else self.default
+        if may_exist and not (strict and self._is_left_out(full, lately=True)):
             return full
-        if strict:
-            raise ModelNotFound(field="body.model_type")
-        return self.default
+        if not strict:
+            return self.default
+        raise ModelNotFound(field=_FIELD)
 
     async def list(self) -> list[ModelInfo]:
         """Return every model that can be asked for now, the default one first.
 
-        A provider that cannot tell is left out. The answer may be `list_max_age_s` old.
+        A provider that cannot tell is left out. The answer may be `list_every_s` old.
         """
-        async with self._lock:
-            if self._listed is None or monotonic() >= self._stale_at:
-                lists = await asyncio.gather(*map(_models_or_none, self.providers.values()))
-                self._listed = self._arrange([info for some in lists for info in some or ()])
-                is_whole = all(some is not None for some in lists)
-                keep_s = self.list_max_age_s if is_whole else self.list_retry_s
-                self._stale_at = monotonic() + keep_s
-            return list(self._listed)
+        if self.offered is None:
+            models = await self._lists.models()
+        else:
+            models = [info for info in map(self._find, self.offered) if info is not None]
+        others = (info for info in models if info.name != self.default)
+        return [self.info(self.default), *others]
 
     def info(self, name: str) -> ModelInfo:
         """Return what is known of a model, without asking its provider.
@@ -90,13 +117,10 @@ class ModelCatalog:
         Raises:
             ModelNotFound: No such model.
         """
-        for listed in self._listed or ():
-            if listed.name == name:
-                return listed
-        info = self._find(name)
-        if info is None:
-            raise ModelNotFound(field="body.model_type")
-        return replace(info, is_default=name == self.default)
+        described = self._find(name)
+        if described is None:
+            raise ModelNotFound(field=_FIELD)
+        return replace(self._lists.find(name) or described, is_default=name == self.default)
 
     def continues_prefix(self, name: str) -> bool:
         """Whether the model can go on from the stored beginning of an answer."""
@@ -114,7 +138,7 @@ class ModelCatalog:
             ProviderFailed: With a code of `docs/provider-faults.md`.
         """
         if self._find(request.model) is None:
-            raise ModelNotFound(field="body.model_type")
+            raise ModelNotFound(field=_FIELD)
         provider_name, _, model = request.model.partition(":")
         provider = self.providers[provider_name]
         left = self.max_answer_chars - len(request.prefix)
@@ -135,6 +159,7 @@ class ModelCatalog:
 
     async def close(self) -> None:
         """Close every provider."""
+        await self._lists.close()
         await asyncio.gather(*(provider.close() for provider in self.providers.values()))
 
     def _find(self, name: str) -> ModelInfo | None:
@@ -142,26 +167,13 @@ class ModelCatalog:
         provider = self.providers.get(provider_name)
         if provider is None or not model or len(name) > MAX_MODEL_NAME_CHARS:
             return None
+        if self.offered is not None and name not in self.offered:
+            return None
         return provider.describe(model)
 
-    def _is_missing(self, name: str) -> bool:
-        """Whether the provider has listed its models lately, and this one was not there."""
-        provider_name = name.partition(":")[0]
-        listed = [info.name for info in self._listed or () if info.provider == provider_name]
-        return bool(listed) and name not in listed
-
-    def _arrange(self, models: Sequence[ModelInfo]) -> tuple[ModelInfo, ...]:
-        others = tuple(info for info in models if info.name != self.default)
-        default = next((info for info in models if info.name == self.default), None)
-        first = default or self._find(self.default)
-        return (replace(first, is_default=True), *others) if first else others
-
-
-async def _models_or_none(provider: Provider) -> list[ModelInfo] | None:
-    try:
-        return await provider.models()
-    except ProviderFailed:
-        return None
+    def _is_left_out(self, name: str, *, lately: bool) -> bool:
+        lists_all = self.providers[provider_of(name)].lists_all_models
+        return lists_all and self._lists.has_left_out(name, lately=lately)
 
 
 def _size_chars(delta: Delta) -> int:
@@ -171,4 +183,4 @@ def _size_chars(delta: Delta) -> int:
         case Finish():
             return 0
         case _:
-            return len(delta.arguments) + len(delta.name)
+            return len(delta.arguments) + len(delta.name) + len(delta.call_id)

@@ -56,7 +56,11 @@ _SECRETS = re.compile(
     r"\b(?:sk|pk|rk|gsk|key|xai)[-_][\w\-*.]{6,}|\bAIza[\w\-]{20,}|\bBearer\s+\S+|(?<=://)[^/@\s]+@",
     re.IGNORECASE,
 )
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\s]+")
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+    r"\ud800-\udfff\s]+"
+)
+"""Also what is invisible or turns the direction of a line: such a message would mislead."""
 
 
 class Fault(Exception):  # noqa: N818  it carries a failure, and is none until tries run out

@@ -91,6 +91,11 @@ class LocalModel:
         return self._name
 
     @property
+    def lists_all_models(self) -> bool:
+        """Whether there is no model that `models` does not list: there is one."""
+        return True
+
+    @property
     def context_tokens(self) -> int:
         """Prompt and answer together, for each answer."""
         return self._context_tokens

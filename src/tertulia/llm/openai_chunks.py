@@ -183,16 +183,16 @@ class ChunkReader:
     def _read_tool_piece(self, piece: _ToolPiece) -> None:
         self.began = True
         call = self._call_of(piece)
-        if piece.id:
+        if piece.id and piece.id != call.call_id:
             call.call_id = piece.id
-        if piece.function is None:
-            return
-        if piece.function.name:
-            call.name += piece.function.name
-            self._tool_chars += len(piece.function.name)
-        if piece.function.arguments:
-            call.arguments.append(piece.function.arguments)
-            self._tool_chars += len(piece.function.arguments)
+            self._tool_chars += len(piece.id)
+        function = piece.function or _Function()
+        if function.name:
+            call.name += function.name
+            self._tool_chars += len(function.name)
+        if function.arguments:
+            call.arguments.append(function.arguments)
+            self._tool_chars += len(function.arguments)
         if self._tool_chars > MAX_TOOL_CHARS:
             raise faults.invalid_response("a tool call that is too large")
 
@@ -279,8 +279,12 @@ def _usage_of(raw: msgspec.Raw) -> Usage | None:
 def _count(value: object, name: str) -> int | None:
     if not isinstance(value, dict):
         return None
-    count = cast("dict[str, object]", value).get(name)
-    if not isinstance(count, int) or isinstance(count, bool):
+    return count_or_none(cast("dict[str, object]", value).get(name))
+
+
+def count_or_none(value: object) -> int | None:
+    """Return a number of tokens as told; None if it is none, or more than can be stored."""
+    if not isinstance(value, int) or isinstance(value, bool):
         return None
     # An integer column of PostgreSQL holds no more than this.
-    return count if 0 <= count < 2**31 else None
+    return value if 0 <= value < 2**31 else None

@@ -31,6 +31,8 @@ from .sse import MAX_LINE_BYTES, EventTooLarge, SseDecoder
 
 MAX_CONNECTIONS = 2_000
 MAX_ERROR_BYTES = 64 * 1024
+SLEPT_S = 1.0
+"""So late no timer goes off in a process that runs."""
 MAX_LIST_BYTES = 4 * 1024 * 1024
 
 
@@ -99,6 +101,11 @@ class OpenAICompatible:
         """The part of a model's name before the first colon."""
         return self._name
 
+    @property
+    def lists_all_models(self) -> bool:
+        """Whether there is no model that `models` does not list: the server lists its own."""
+        return True
+
     def continues_prefix(self, model: str) -> bool:  # noqa: ARG002  true or false of all its models
         """Whether an answer that was cut off can go on from its stored beginning."""
         return self._continuation != "none"
@@ -113,8 +120,10 @@ class OpenAICompatible:
 
     async def models(self) -> list[ModelInfo]:
         """Return what `GET /models` lists."""
+        if self._is_closed:
+            raise faults.disconnected().failure
         try:
-            async with asyncio.timeout(self._patience.connect_s + self._patience.closing_s):
+            async with asyncio.timeout(self._patience.list_s):
                 async with self._open_session().get(
                     self._url("models"), headers=self._headers, allow_redirects=False
                 ) as response:
@@ -170,7 +179,7 @@ class OpenAICompatible:
             await self._check(response)
             reader = ChunkReader(seam=Seam(prefix), request_id=_request_id(response))
             decoder = SseDecoder(self._max_line_bytes)
-            wait_s = first_byte_by - loop.time()
+            wait_s, closes_by = first_byte_by - loop.time(), None
             while not reader.saw_done:
                 try:
                     piece = await _read_piece(response, wait_s)
@@ -186,8 +195,11 @@ class OpenAICompatible:
                     raise _unless_begun(reader, reader.fault)
                 if not piece:
                     break
-                is_closing = reader.finish_reason is not None
-                wait_s = self._patience.closing_s if is_closing else self._patience.stall_s
+                if reader.finish_reason is None:
+                    wait_s = self._patience.stall_s
+                else:
+                    closes_by = closes_by or loop.time() + self._patience.closing_s
+                    wait_s = closes_by - loop.time()
             ending = _end(reader)
             await _read_to_end(response)
             for delta in ending:
@@ -274,11 +286,17 @@ class OpenAICompatible:
 
 async def _read_piece(response: aiohttp.ClientResponse, wait_s: float) -> bytes:
     """Return what has arrived, waiting for something; empty at the end of the body."""
-    try:
-        async with asyncio.timeout(wait_s):
-            return await response.content.readany()
-    except (aiohttp.ClientError, OSError) as error:
-        raise faults.of_exception(error) from error
+    loop = asyncio.get_running_loop()
+    while True:
+        wait_until = loop.time() + wait_s
+        try:
+            async with asyncio.timeout_at(wait_until):
+                return await response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            # A timer that goes off late shows that this process slept, not the provider: what it
+            # sent meanwhile waits in the socket.
+            if not isinstance(error, TimeoutError) or loop.time() < wait_until + SLEPT_S:
+                raise faults.of_exception(error) from error
 
 
 async def _read_to_end(response: aiohttp.ClientResponse) -> None:

@@ -6,9 +6,10 @@ from typing import cast
 
 from tertulia.domain.models import ProviderFailed
 
-from .exact_text import storable
+from .names import is_well_formed
 
-MAX_MODELS = 1_000
+MAX_MODELS = 5_000
+_TOKENS_MAX = 2**31 - 1
 _CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window")
 """As vLLM, OpenRouter and Groq call it; OpenAI does not tell."""
 _REASONING_MODELS = re.compile(r"(^|/)(o\d|gpt-[5-9])|reason|thinking|deepseek-r\d|qwq|gpt-oss")
@@ -22,7 +23,8 @@ def reasons(model: str) -> bool:
 def listed_models(body: bytes) -> list[tuple[str, int | None]]:
     """Return the names in a list of models, each with its context length in tokens if told.
 
-    Items that are no model are passed over; at most `MAX_MODELS` are read.
+    Items that are no model, or have a name that nobody could ask for, are passed over; at most
+    `MAX_MODELS` are read.
 
     Raises:
         ProviderFailed: `provider_invalid_response`; it is no list.
@@ -43,8 +45,14 @@ def listed_models(body: bytes) -> list[tuple[str, int | None]]:
     listed: list[tuple[str, int | None]] = []
     for item in cast("list[object]", items)[:MAX_MODELS]:
         fields = cast("dict[str, object]", item) if isinstance(item, dict) else {}
-        if isinstance(model := fields.get("id"), str) and model:
-            sizes = (fields.get(key) for key in _CONTEXT_FIELDS)
-            context = next((size for size in sizes if isinstance(size, int) and size > 0), None)
-            listed.append((storable(model), context))
+        if isinstance(model := fields.get("id"), str) and is_well_formed(model):
+            sizes = (_size_or_none(fields.get(key)) for key in _CONTEXT_FIELDS)
+            listed.append((model, next((size for size in sizes if size is not None), None)))
     return listed
+
+
+def _size_or_none(value: object) -> int | None:
+    # JSON's true is an int in Python.
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 < value <= _TOKENS_MAX else None

@@ -72,6 +72,11 @@ class OtherProvider:
         """The part of a model's name before the first colon."""
         return self._name
 
+    @property
+    def lists_all_models(self) -> bool:
+        """Whether there is no model that `models` does not list: newer ones exist."""
+        return False
+
     def continues_prefix(self, model: str) -> bool:  # noqa: ARG002  as in Provider
         """Whether an answer can go on from its beginning: no; newer models of theirs refuse it."""
         return False
@@ -131,8 +136,10 @@ class OtherProvider:
     async def _load(self) -> "PydanticModels":
         async with self._loading:
             if self._bridge is None:
-                self._bridge = await asyncio.to_thread(self._import)
-                await self._bridge.open()
+                bridge = await asyncio.to_thread(self._import)
+                await bridge.open()
+                # Not before: whoever left in between left nothing half-open behind.
+                self._bridge = bridge
             return self._bridge
 
     def _import(self) -> "PydanticModels":

@@ -21,6 +21,8 @@ class Patience:
     """Between two bytes of the answer."""
     closing_s: float = 5.0
     """For the usage numbers, once the model has said why it stopped."""
+    list_s: float = 3.0
+    """For a whole list of models, from connecting on: people wait for it."""
     retries: int = 2
     """Tries after the first one; only ever before the first token."""
     backoff_base_s: float = 0.5
@@ -60,7 +62,8 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
         return float(text)
     try:
         then = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
+        # A year or an offset of many digits overflows.
         return None
     if then.tzinfo is None:
         then = then.replace(tzinfo=UTC)

@@ -19,6 +19,11 @@ class Provider(Protocol):
         """The part of a model's name before the first colon."""
         ...
 
+    @property
+    def lists_all_models(self) -> bool:
+        """Whether there is no model that `models` does not list."""
+        ...
+
     async def models(self) -> list[ModelInfo]:
         """Return what can be asked for now.
 

@@ -36,6 +36,7 @@ from . import faults
 from .exact_text import TextMender, storable
 from .faults import Fault
 from .history import pair_tool_calls
+from .openai_chunks import MAX_REQUEST_ID_CHARS, count_or_none
 from .patience import Patience
 from .pydantic_faults import fault_of
 
@@ -173,7 +174,7 @@ class _Translation:
         ending: list[Delta] = []
         if rest := self._text.rest():
             ending.append(TextDelta(rest))
-        return [*ending, *calls, Finish(reason, _usage_of(response), response.provider_response_id)]
+        return [*ending, *calls, Finish(reason, _usage_of(response), _request_id_of(response))]
 
     def _text_delta(self, text: str) -> list[Delta]:
         mended = self._text.mend(text)
@@ -261,8 +262,13 @@ def _usage_of(response: messages.ModelResponse) -> Usage:
     if not usage.input_tokens and not usage.output_tokens:
         return Usage()
     return Usage(
-        prompt_tokens=usage.input_tokens,
-        response_tokens=usage.output_tokens,
-        cached_tokens=usage.cache_read_tokens,
-        reasoning_tokens=usage.details.get("reasoning_tokens"),
+        prompt_tokens=count_or_none(usage.input_tokens),
+        response_tokens=count_or_none(usage.output_tokens),
+        cached_tokens=count_or_none(usage.cache_read_tokens),
+        reasoning_tokens=count_or_none(usage.details.get("reasoning_tokens")),
     )
+
+
+def _request_id_of(response: messages.ModelResponse) -> str | None:
+    given = response.provider_response_id
+    return storable(given[:MAX_REQUEST_ID_CHARS]) if given else None

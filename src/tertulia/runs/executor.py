@@ -1,6 +1,7 @@
 """Executing runs: ask the model, pass on what it says, say how it went."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from uuid import UUID
@@ -12,17 +13,18 @@ from tertulia.domain.models import ModelRequest, ModelSettings, ProviderFailed
 from tertulia.domain.parts import text_of
 from tertulia.domain.runs import RunError, RunStatus
 from tertulia.llm.catalog import ModelCatalog
-from tertulia.runs.answer import Answer
 from tertulia.runs.live import LiveRun
 from tertulia.runs.prompt import PromptBuilder
 from tertulia.runs.settings import settings_from_json
 from tertulia.runs.writer import EventWriter
+from tertulia.storage.answer import Answer
 from tertulia.storage.database import Database
 from tertulia.storage.repositories.leases import HeldRun
 from tertulia.telemetry.crash_points import crash_point
 from tertulia.telemetry.tasks import TaskSet
 
 _DATABASE_RETRY_S = 0.5
+_PAGE_EVENTS = 500
 
 log = structlog.get_logger(__name__)
 
@@ -62,19 +64,15 @@ class Executor:
         live = self._live.get(run_id)
         return live is not None and not live.is_lost
 
-    def begin(self, held: HeldRun, answer: Answer | None = None) -> None:
-        """Execute a run that this process holds, from what is stored of its answer."""
-        if answer is not None:
-            # Its followers here know only what its former process said of it.
-            self.writer.feeds.forget(held.id)
-        self._spawn(LiveRun(held, answer or Answer()))
+    def begin(self, held: HeldRun) -> None:
+        """Execute a run that this process holds, from the start."""
+        self._spawn(LiveRun(held, Answer()), self._converse)
 
-    def give_up(self, held: HeldRun, answer: Answer, error: RunError) -> None:
-        """End a run that this process holds, without asking the model again."""
+    def take_over(self, held: HeldRun) -> None:
+        """Execute a run that this process holds, from what another has stored of its answer."""
+        # Its followers here know only what its former process said of it.
         self.writer.feeds.forget(held.id)
-        live = LiveRun(held, answer)
-        live.end(RunStatus.FAILED, error=error, status_code=500)
-        self._spawn(live)
+        self._spawn(LiveRun(held, Answer()), self._resume)
 
     def lose(self, run_id: UUID) -> None:
         """Somebody else ended the run or took it over: stop its model at once."""
@@ -82,34 +80,34 @@ class Executor:
         if live is not None and live.outcome is None:
             live.lose()
 
-    async def hand_over(self, *, patience_s: float) -> None:
-        """Stop executing: runs that must start again elsewhere get `patience_s` to end first."""
-        waiting = [
-            live.task
-            for live in self._live.values()
-            if live.task is not None and not self.models.continues_prefix(live.held.model_type)
-        ]
-        if waiting:
-            await asyncio.wait(waiting, timeout=patience_s)
-        for live in self._live.values():
+    def can_be_continued(self, live: LiveRun) -> bool:
+        """Whether another process can go on where this one stops."""
+        continues = self.models.continues_prefix(live.held.model_type)
+        return live.answer.is_plain_text and continues
+
+    async def let_go(self, runs: Collection[LiveRun], *, patience_s: float) -> None:
+        """Stop executing the runs, which get `patience_s` to end first; store what they said."""
+        tasks = [live.task for live in runs if live.task is not None]
+        if tasks and patience_s:
+            await asyncio.wait(tasks, timeout=patience_s)
+        for live in runs:
             if live.outcome is None and live.task is not None:
                 live.task.cancel()
-        await self.writer.flush()
+        await self.writer.flush(runs)
 
-    def _spawn(self, live: LiveRun) -> None:
+    def _spawn(self, live: LiveRun, act: Callable[[LiveRun], Awaitable[None]]) -> None:
         run_id = live.held.id
         earlier = self._live.get(run_id)
         if earlier is not None:
             # This process slept through its own lease and has now taken over from itself.
             earlier.lose()
         self._live[run_id] = live
-        live.task = self.tasks.spawn(self._execute(live), name=f"run {run_id}")
+        live.task = self.tasks.spawn(self._execute(live, act), name=f"run {run_id}")
 
-    async def _execute(self, live: LiveRun) -> None:
+    async def _execute(self, live: LiveRun, act: Callable[[LiveRun], Awaitable[None]]) -> None:
         held = live.held
         try:
-            if live.outcome is None:
-                await self._converse(live)
+            await act(live)
             # The end is the writer's to store; until then the run is still ours.
             self.writer.heard(live)
             await live.ended.wait()
@@ -118,6 +116,36 @@ class Executor:
                 del self._live[held.id]
             if live.is_lost and live.received:
                 self.tasks.spawn(self._settle(live), name=f"settle {held.id}")
+
+    async def _resume(self, live: LiveRun) -> None:
+        held = live.held
+        live.resume(await self._stored(held), from_start=False)
+        if held.attempt > held.max_attempts:
+            message = f"The server failed {held.max_attempts} times while answering; it gives up"
+            error = RunError("attempts_exhausted", message)
+            live.end(RunStatus.FAILED, error=error, status_code=500)
+            return
+        if not live.answer.is_empty and not self.can_be_continued(live):
+            live.resume(live.answer, from_start=True)
+            self.writer.heard(live)
+        await self._converse(live)
+
+    async def _stored(self, held: HeldRun) -> Answer:
+        """Return what earlier attempts have stored. Nobody can add to it: the attempt is ours."""
+        answer = Answer()
+        while True:
+            try:
+                async with self.database.reading() as work:
+                    events = await work.run_events.list(
+                        held.id, user_id=held.user_id, after=answer.seq, limit=_PAGE_EVENTS
+                    )
+            except Unavailable:
+                await asyncio.sleep(_DATABASE_RETRY_S)
+                continue
+            for event in events:
+                answer.add(event)
+            if len(events) < _PAGE_EVENTS:
+                return answer
 
     async def _converse(self, live: LiveRun) -> None:
         deadline = asyncio.timeout(max(0.0, self.deadline_s - live.held.age_s))
@@ -132,16 +160,12 @@ class Executor:
                 error=RunError(failure.code, failure.message),
                 status_code=failure.status,
             )
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            message = f"The answer was not finished within {self.deadline_s:.0f} seconds"
-            live.end(
-                RunStatus.FAILED,
-                error=RunError("deadline_exceeded", message),
-                status_code=504,
-            )
         except Exception as error:
+            if isinstance(error, TimeoutError) and deadline.expired():
+                message = f"The answer was not finished within {self.deadline_s:.0f} seconds"
+                late = RunError("deadline_exceeded", message)
+                live.end(RunStatus.FAILED, error=late, status_code=504)
+                return
             log.exception("run failed", run_id=str(live.held.id))
             code = error.code if isinstance(error, TertuliaError) else "internal_error"
             message = error.detail if isinstance(error, TertuliaError) else "An internal error"

@@ -17,13 +17,11 @@ from uuid import UUID
 import structlog
 
 from tertulia.domain.errors import TertuliaError
-from tertulia.domain.runs import EventKind, RunError, RunEvent
-from tertulia.runs.answer import Answer
 from tertulia.runs.executor import Executor
+from tertulia.runs.live import LiveRun
 from tertulia.storage.database import Database
 from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.leases import HeldRun
-from tertulia.storage.unit_of_work import UnitOfWork
 from tertulia.telemetry.crash_points import crash_point
 
 LEASE = timedelta(seconds=6)
@@ -52,6 +50,8 @@ class Keeper:
     """When the database last answered."""
     _claims_from: float = -math.inf
     _is_claiming: bool = True
+    _claims: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it claims."""
 
     def wake(self) -> None:
         """There may be something to claim now."""
@@ -82,21 +82,36 @@ class Keeper:
             await self._claim()
 
     async def hand_over(self, *, patience_s: float) -> None:
-        """Give every run of this process to the others."""
+        """Give every run of this process to the others.
+
+        Those that others can go on with at once; the rest get `patience_s` to end here first.
+        """
+        self.stop_claiming()
+        async with self._claims:
+            pass  # A claim that had begun before is done, and its runs are among the live ones.
+        live = list(self.executor.live.values())
+        for continued, wait_s in ((True, 0.0), (False, patience_s)):
+            runs = [each for each in live if self.executor.can_be_continued(each) is continued]
+            await self.executor.let_go(runs, patience_s=wait_s)
+            await self._release(runs)
+
+    def stop_claiming(self) -> None:
+        """Take nothing more on: this process is about to stop."""
         self._is_claiming = False
-        held = list(self.executor.live)
-        await self.executor.hand_over(patience_s=patience_s)
-        if held:
+
+    async def _release(self, runs: Sequence[LiveRun]) -> None:
+        if runs:
+            ids = [live.held.id for live in runs]
             async with self.database.reading() as work:
-                await work.leases.release(held, owner=self.process_id)
+                await work.leases.release(ids, owner=self.process_id)
             self.notifier.claimable()
             await self.notifier.flush()
 
     async def _rest(self) -> None:
         try:
             # Not all replicas at the same moment.
-            pause_s = _TICK_S * random.uniform(0.8, 1.2)  # noqa: S311  jitter, no secret
-            await asyncio.wait_for(self._wake.wait(), pause_s)
+            async with asyncio.timeout(_TICK_S * random.uniform(0.8, 1.2)):  # noqa: S311  jitter, no secret
+                await self._wake.wait()
         except TimeoutError:
             pass
         self._wake.clear()
@@ -120,40 +135,20 @@ class Keeper:
         limit = min(_CLAIM_LIMIT, self.executor.room)
         if limit == 0:
             return
-        async with self.database.transaction() as work:
+        async with self._claims, self.database.transaction() as work:
+            if not self._is_claiming:
+                return
             expired, started = await work.leases.claim(
                 owner=self.process_id, lease=LEASE, limit=limit
             )
-            answers = [await self._answer_so_far(work, held) for held in expired]
         if expired:
             crash_point("takeover.claimed")
-        for held, answer in zip(expired, answers, strict=True):
+        for held in expired:
             log.info("run taken over", run_id=str(held.id), attempt=held.attempt)
-            self._take_over(held, answer)
+            self.executor.take_over(held)
         for held in started:
             self.executor.begin(held)
         self._tell(started)
-
-    async def _answer_so_far(self, work: UnitOfWork, held: HeldRun) -> Answer:
-        answer = Answer.of(await work.run_events.all(held.id))
-        exhausted = held.attempt > held.max_attempts
-        if exhausted or answer.is_empty or self._can_continue(held, answer):
-            return answer
-        seq = answer.seq + 1
-        await work.run_events.restart(held.id, seq=seq, attempt=held.attempt)
-        answer.add(RunEvent(seq, EventKind.RESTART, {"attempt": held.attempt}))
-        return answer
-
-    def _can_continue(self, held: HeldRun, answer: Answer) -> bool:
-        return answer.is_plain_text and self.executor.models.continues_prefix(held.model_type)
-
-    def _take_over(self, held: HeldRun, answer: Answer) -> None:
-        self.notifier.stored([held.id])
-        if held.attempt <= held.max_attempts:
-            self.executor.begin(held, answer)
-            return
-        message = f"The server failed {held.max_attempts} times while answering; it gives up"
-        self.executor.give_up(held, answer, RunError("attempts_exhausted", message))
 
     def _tell(self, started: Sequence[HeldRun]) -> None:
         for held in started:

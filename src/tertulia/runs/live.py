@@ -13,7 +13,7 @@ from tertulia.domain.models import (
     Usage,
 )
 from tertulia.domain.runs import EventKind, Run, RunError, RunEvent, RunStatus
-from tertulia.runs.answer import Answer
+from tertulia.storage.answer import Answer
 from tertulia.storage.repositories.leases import HeldRun
 from tertulia.storage.repositories.runs import Outcome
 
@@ -37,7 +37,7 @@ class LiveRun:
     held: HeldRun
     answer: Answer
     started: float = field(default_factory=time.monotonic)
-    said_before: int = field(init=False)
+    said_before: int = 0
     """How many events earlier attempts left of this answer: at least as many tokens."""
     received: int = 0
     """In how many pieces the provider sent it to this process: about as many tokens."""
@@ -51,16 +51,25 @@ class LiveRun:
     task: asyncio.Task[None] | None = None
     """What listens to the model."""
     _said: list[Delta] = field(default_factory=list[Delta])
+    _restarts: list[RunEvent] = field(default_factory=list[RunEvent])
     _waiting_chars: int = 0
-
-    def __post_init__(self) -> None:
-        """Note how much of the answer is not this attempt's."""
-        self.said_before = len(self.answer.marks)
 
     @property
     def tokens(self) -> int:
         """About how many tokens were received for this answer, by all its attempts."""
         return self.said_before + self.received
+
+    def resume(self, answer: Answer, *, from_start: bool) -> None:
+        """Go on with what former attempts said, or take it back and say that it begins again.
+
+        Before anything is heard.
+        """
+        self.answer = answer
+        if from_start:
+            restart = {"attempt": self.held.attempt}
+            self._restarts.append(RunEvent(answer.seq + 1, EventKind.RESTART, restart))
+            answer.add(self._restarts[0])
+        self.said_before = len(answer.marks)
 
     def hear(self, delta: Delta) -> None:
         """Take what the model says next."""
@@ -87,8 +96,8 @@ class LiveRun:
     def take_events(self) -> list[RunEvent]:
         """Number what was said since the last call; neighbours of one kind become one event."""
         said, self._said = self._said, []
+        events, self._restarts = self._restarts, []
         self._waiting_chars = 0
-        events: list[RunEvent] = []
         begin = 0
         while begin < len(said):
             first = said[begin]
@@ -127,13 +136,14 @@ class LiveRun:
             self.task.cancel()
 
     def _usage(self) -> Usage:
-        """Return the tokens of the whole answer: a continued one was given its beginning back."""
-        if self.finish is None:
-            return Usage(response_tokens=self.tokens or None)
-        usage, before = self.finish.usage, self.said_before
-        if not before or usage.prompt_tokens is None or usage.response_tokens is None:
+        """Return the tokens of the whole answer: as billed, else as many as were received."""
+        usage = self.finish.usage if self.finish else Usage()
+        if usage.response_tokens is None:
+            return replace(usage, response_tokens=self.tokens or None)
+        if usage.prompt_tokens is None:
             return usage
-        before = min(before, usage.prompt_tokens)
+        # A continued answer was given its beginning back, as part of the prompt.
+        before = min(self.said_before, usage.prompt_tokens)
         return replace(
             usage,
             prompt_tokens=usage.prompt_tokens - before,

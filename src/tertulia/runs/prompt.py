@@ -7,12 +7,16 @@ from uuid import UUID
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.models import PromptMessage
 from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolResultPart
-from tertulia.llm.history import fit, pair_tool_calls
+from tertulia.llm.history import BYTES_PER_TOKEN, fit, pair_tool_calls
 from tertulia.storage.database import Database
 
 _ANSWER_ROOM = 0.25
 """The share of a model's context that is left for its answer, unless the caller says how long."""
 _UNKNOWN_CONTEXT_TOKENS = 128_000
+_CONTENT_BYTES_MAX = 2**22
+"""Of text, for the few models that could read more: about a million tokens."""
+_PARTS_BYTES_MAX = 2**20
+"""Of what messages are besides, as stored. Most of it is reasoning, which is not told again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class PromptBuilder:
     system_prompt: str | None
     """The operator's words to every model. Nobody else's are ever given this role."""
     max_messages: int
-    """Of one branch, the newest; older ones are not even read."""
+    """Of one branch, the newest; older ones, and what does not fit, are not even read."""
 
     async def build(
         self,
@@ -35,6 +39,9 @@ class PromptBuilder:
         answer_tokens: int | None,
     ) -> Sequence[PromptMessage]:
         """Return what to send so that the model answers the message `prompt_id`."""
+        context = context_tokens or _UNKNOWN_CONTEXT_TOKENS
+        room = int(context * _ANSWER_ROOM) if answer_tokens is None else answer_tokens
+        budget_tokens = max(context // 4, context - room)
         async with self.database.reading() as work:
             newest = await work.messages.list_branch(
                 conversation_id,
@@ -42,13 +49,13 @@ class PromptBuilder:
                 user_id=user_id,
                 limit=self.max_messages,
                 newest_first=True,
+                content_bytes=min(budget_tokens * BYTES_PER_TOKEN, _CONTENT_BYTES_MAX),
+                parts_bytes=_PARTS_BYTES_MAX,
             )
         told = [shown for message in reversed(newest) for shown in as_told(message)]
         if self.system_prompt:
             told.insert(0, PromptMessage("system", (TextPart(self.system_prompt),)))
-        context = context_tokens or _UNKNOWN_CONTEXT_TOKENS
-        room = int(context * _ANSWER_ROOM) if answer_tokens is None else answer_tokens
-        return pair_tool_calls(fit(told, budget_tokens=max(context // 4, context - room)))
+        return pair_tool_calls(fit(told, budget_tokens=budget_tokens))
 
 
 def as_told(message: Message) -> Sequence[PromptMessage]:

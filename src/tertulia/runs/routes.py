@@ -1,7 +1,8 @@
 """Runs over HTTP."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,6 +11,8 @@ from starlette.requests import HTTPConnection
 
 from tertulia.auth.dependencies import CredentialsCheck, CurrentUser, StillAllowed
 from tertulia.domain.idempotency import IdempotentRequest
+from tertulia.domain.runs import Run
+from tertulia.http.headers import accepts
 from tertulia.http.idempotency import REPLAYED, Idempotent
 from tertulia.http.paging import (
     Cursor,
@@ -22,13 +25,14 @@ from tertulia.http.paging import (
 from tertulia.http.sse import EventStreamResponse, last_event_id
 from tertulia.runs.schemas import CONTENT_CHARS_MAX, ModelResponse, RunCreate, RunResponse
 from tertulia.runs.service import RunService, Send, Started
-from tertulia.runs.wire import parse_cursor, to_events
+from tertulia.runs.wire import parse_cursor, refusal, to_events
 
 RETRY_MS = 500
 """How long a reader whose connection was closed waits before it reconnects."""
 _EVENT_STREAM = "text/event-stream"
 _STREAMS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {_EVENT_STREAM: {}}, "description": "The run's events"}
+    200: {"content": {_EVENT_STREAM: {}}, "description": "The run's events"},
+    204: {"description": "The run has ended, and its reader has seen that: do not reconnect"},
 }
 
 router = APIRouter(tags=["runs"])
@@ -63,7 +67,7 @@ async def start_run(
     run. A stream that broke off goes on when the same is asked with its `Last-Event-ID`.
     """
     asked = _Asked(conversation_id, body.to_send(), user.id, idempotent)
-    if _EVENT_STREAM in request.headers.get("accept", ""):
+    if accepts(request.scope, _EVENT_STREAM):
         return await _stream(request, runs, asked, still_allowed)
     started = await asked.start(runs)
     return Response(
@@ -128,16 +132,16 @@ async def follow_run(
 ) -> Response:
     """Follow a run from the start, or from `Last-Event-ID` or `after`, while it runs or later.
 
-    Ends after `done`. On any server, at any time, a cursor gives exactly what came after it.
+    Ends after `done`. On any server, at any time, a cursor gives exactly what came after it: when
+    that is nothing, and never will be anything, 204.
     """
     seen = last_event_id(request)
     if seen is not None:
         seq = parse_cursor(seen, field="header.Last-Event-ID")
     else:
         seq = 0 if after is None else parse_cursor(after, field="query.after")
-    await runs.get(run_id, user_id=user.id)
-    events = to_events(runs.follow(run_id, user_id=user.id, after=seq), still_allowed)
-    return EventStreamResponse(events, retry_ms=RETRY_MS)
+    run = await runs.get(run_id, user_id=user.id)
+    return await _events(runs, run, user.id, after=seq, still_allowed=still_allowed)
 
 
 @router.post("/runs/{run_id}/cancel")
@@ -180,13 +184,42 @@ async def _stream(
     is_reconnect = seen is not None and asked.idempotent is None
     started = await (asked.find(runs) if is_reconnect else asked.start(runs))
     if started is None:
-        # How such a reader is told to stop (HTML standard, section 9.2.3).
-        return Response(status_code=204)
-    after = seq if started.is_replay else 0
-    events = to_events(
-        runs.follow(started.run.id, user_id=asked.user_id, after=after), still_allowed
+        return _told_to_stop()
+    return await _events(
+        runs,
+        started.run,
+        asked.user_id,
+        after=seq if started.is_replay else 0,
+        still_allowed=still_allowed,
+        headers=_headers(started),
     )
-    return EventStreamResponse(events, retry_ms=RETRY_MS, headers=_headers(started))
+
+
+async def _events(
+    runs: RunService,
+    run: Run,
+    user_id: UUID,
+    *,
+    after: int,
+    still_allowed: CredentialsCheck,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    if await runs.is_read(run, user_id=user_id, after=after):
+        return _told_to_stop(headers)
+    return EventStreamResponse(
+        to_events(runs.follow(run.id, user_id=user_id, after=after)),
+        until=partial(refusal, still_allowed),
+        retry_ms=RETRY_MS,
+        headers=headers,
+    )
+
+
+def _told_to_stop(headers: Mapping[str, str] | None = None) -> Response:
+    """Return what keeps readers such as `EventSource` from asking again and again.
+
+    See the HTML standard, section 9.2.3.
+    """
+    return Response(status_code=204, headers=headers)
 
 
 def _headers(started: Started) -> dict[str, str]:

@@ -12,23 +12,20 @@ from tertulia.domain.models import ModelInfo, ModelSettings
 from tertulia.domain.parts import TextPart
 from tertulia.domain.runs import OnBusy, Run, RunStatus
 from tertulia.llm.catalog import ModelCatalog
-from tertulia.runs.ending import end_as_stored
+from tertulia.runs import replay
 from tertulia.runs.executor import Executor
 from tertulia.runs.follower import Followed, Follower
 from tertulia.runs.keeper import LEASE
 from tertulia.runs.settings import settings_to_json
 from tertulia.storage.database import Database, retried
+from tertulia.storage.ending import CANCELLED, end_as_stored
 from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.conversations import LockedConversation
 from tertulia.storage.repositories.leases import HeldRun
 from tertulia.storage.repositories.messages import Place
-from tertulia.storage.repositories.runs import Outcome
 from tertulia.storage.unit_of_work import UnitOfWork
 from tertulia.telemetry.crash_points import crash_point
 
-_CANCELLED_STATUS = 499
-"""As web servers log it: the client closed the request. Stored as `status_code`."""
-_CANCELLED = Outcome(status=RunStatus.CANCELLED, status_code=_CANCELLED_STATUS)
 _QUEUE_MAX = 100
 """Runs that may wait for their turn in one conversation."""
 
@@ -83,7 +80,7 @@ class RunService:
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
             MessageNotFound: The conversation has no message `send.parent_id`.
-            ModelNotFound: `send.model_type` is not on offer.
+            ModelNotFound: `send.model_type`, or the conversation's model, is not on offer.
             RunActive: The conversation is being answered, and `send.on_busy` is `reject`.
             QueueFull: Too many runs wait for their turn there already.
             Invalid: There is nothing to answer.
@@ -91,13 +88,14 @@ class RunService:
         """
         # A process that is stopping, or executes all it can, leaves the run to any other.
         leaves = self.follower.feeds.is_draining or self.executor.room == 0
-        named = self.models.resolve(send.model_type) if send.model_type else None
+        await self.models.wait_for_lists()
         run_id = new_id()
         crash_point("send.before_transaction")
         async with self.database.transaction() as work:
             earlier = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=run_id)
             if earlier is not None:
                 return Started(await work.runs.get(earlier, user_id=user_id), is_replay=True)
+            named = self.models.resolve(send.model_type) if send.model_type else None
             conversation = await work.conversations.lock(conversation_id, user_id=user_id)
             crash_point("send.locked")
             waits, stopped = await self._make_way(work, conversation, send.on_busy)
@@ -162,6 +160,14 @@ class RunService:
                 await work.conversations.get(conversation_id, user_id=user_id)
             return runs
 
+    async def is_read(self, run: Run, *, user_id: UUID, after: int) -> bool:
+        """Whether the run has ended, and who has seen its event `after` has seen that."""
+        if not run.status.is_terminal or after == 0:
+            return False
+        async with self.database.reading() as work:
+            stored = await work.runs.find_replay(run.id, user_id=user_id)
+        return stored is not None and after >= replay.last_seq(stored)
+
     def follow(
         self, run_id: UUID, *, user_id: UUID, after: int = 0
     ) -> AsyncGenerator[Followed, None]:
@@ -182,20 +188,13 @@ class RunService:
             if locked.status.is_terminal:
                 return await work.runs.get(run_id, user_id=user_id)
             received = self.executor.tokens(run_id)
-            finished = await end_as_stored(work, locked, _CANCELLED, received=received)
+            finished = await end_as_stored(work, locked, CANCELLED, received=received)
             run = await work.runs.get(run_id, user_id=user_id)
             crash_point("cancel.before_commit")
         crash_point("cancel.committed")
-        self._tell_stopped([run_id])
+        self._tell_stopped([run])
         if finished.another_waits:
             self.notifier.claimable()
-        self.notifier.changed(
-            "run.ended",
-            user_id=user_id,
-            conversation_id=run.conversation_id,
-            message_id=run.message_id,
-            run_id=run.id,
-        )
         return run
 
     async def list_models(self) -> Sequence[ModelInfo]:
@@ -204,8 +203,8 @@ class RunService:
 
     async def _make_way(
         self, work: UnitOfWork, conversation: LockedConversation, on_busy: OnBusy
-    ) -> tuple[bool, Sequence[UUID]]:
-        """Return whether the new run has to wait, and which runs were stopped for it."""
+    ) -> tuple[bool, Sequence[Run]]:
+        """Return whether the new run has to wait, and the runs that were stopped for it."""
         active = await work.runs.count_active(conversation.id, limit=_QUEUE_MAX + 1)
         if not active:
             return False, ()
@@ -217,11 +216,12 @@ class RunService:
                     raise QueueFull(retry_after_s=1)
                 return True, ()
             case OnBusy.INTERRUPT:
-                locked = await work.runs.lock_active(conversation.id)
-                for each in locked:
+                stopped: list[Run] = []
+                for each in await work.runs.lock_active(conversation.id):
                     received = self.executor.tokens(each.id)
-                    await end_as_stored(work, each, _CANCELLED, received=received)
-                return False, [each.id for each in locked]
+                    finished = await end_as_stored(work, each, CANCELLED, received=received)
+                    stopped.append(finished.run)
+                return False, stopped
 
     async def _prompt(
         self, work: UnitOfWork, conversation: LockedConversation, send: Send
@@ -279,7 +279,7 @@ class RunService:
             lease=LEASE,
         )
 
-    def _tell(self, run: Run, new_message: Place | None, stopped: Sequence[UUID]) -> None:
+    def _tell(self, run: Run, new_message: Place | None, stopped: Sequence[Run]) -> None:
         if stopped:
             self._tell_stopped(stopped)
         if new_message is not None:
@@ -298,11 +298,18 @@ class RunService:
                 run_id=run.id,
             )
 
-    def _tell_stopped(self, run_ids: Sequence[UUID]) -> None:
-        for run_id in run_ids:
-            self.executor.lose(run_id)
-            self.follower.feeds.look(run_id)
-        self.notifier.stopped(run_ids)
+    def _tell_stopped(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            self.executor.lose(run.id)
+            self.follower.feeds.look(run.id)
+            self.notifier.changed(
+                "run.ended",
+                user_id=run.user_id,
+                conversation_id=run.conversation_id,
+                message_id=run.message_id,
+                run_id=run.id,
+            )
+        self.notifier.stopped([run.id for run in runs])
 
 
 def _held(run: Run, prompt: Place, *, max_attempts: int) -> HeldRun:

@@ -9,7 +9,8 @@ logs. Then the client may send `{"type": "follow", "run_id": …, "after": …}`
 import asyncio
 import json
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -18,13 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tertulia.auth.service import AuthService
 from tertulia.domain.errors import Invalid, TertuliaError, Unauthenticated, Unavailable
+from tertulia.domain.runs import EventKind
 from tertulia.runs.changes import Changes
 from tertulia.runs.service import RunService
-from tertulia.runs.wire import CHECK_CREDENTIALS_S, parse_cursor, to_events
+from tertulia.runs.wire import parse_cursor, refusal, to_events
 
 _AUTH_S = 10.0
-_SEND_S = 30.0
-"""A client that takes nothing for so long is gone (promise G-19)."""
+_BURST_FRAMES = 32
+# As in `http.sse`: sending waits for nothing while the client takes what comes.
+_LAST_EVENTS = frozenset({EventKind.DONE.value, "reconnect"})
 _FOLLOWS_MAX = 100
 _POLICY_VIOLATION = 1008
 _TRY_AGAIN_LATER = 1013
@@ -112,7 +115,8 @@ class _Session:
 
     async def _token(self) -> str:
         try:
-            frame = await asyncio.wait_for(self._receive(), _AUTH_S)
+            async with asyncio.timeout(_AUTH_S):
+                frame = await self._receive()
         except TimeoutError:
             raise _Closing(_POLICY_VIOLATION, "no token came") from None
         if not isinstance(frame, _Auth):
@@ -132,14 +136,8 @@ class _Session:
 
     async def _keep_checking(self, token: str) -> None:
         """End the connection soon after its credentials were revoked."""
-        while True:
-            await asyncio.sleep(CHECK_CREDENTIALS_S)
-            try:
-                await self._auth.authenticate(token)
-            except Unavailable:
-                continue
-            except TertuliaError as error:
-                raise _Closing(_POLICY_VIOLATION, error.code) from error
+        error = await refusal(partial(self._auth.authenticate, token))
+        raise _Closing(_POLICY_VIOLATION, error.code) from error
 
     async def _tell_changes(self, user_id: UUID) -> None:
         with self._changes.of(user_id) as listening:
@@ -184,12 +182,28 @@ class _Session:
 
     async def _pass_on(self, run_id: UUID, *, user_id: UUID, after: int) -> None:
         name = json.dumps(str(run_id))
-        async for event in to_events(self._runs.follow(run_id, user_id=user_id, after=after)):
-            # The data is JSON already: it is framed, not parsed and written again.
-            head = f'{{"type":"event","run_id":{name},"id":{json.dumps(event.id)},'
-            await self._send_text(f'{head}"event":"{event.event}","data":{event.data.decode()}}}')
+        followed = self._runs.follow(run_id, user_id=user_id, after=after)
+        frames, last = 0, None
+        async with aclosing(to_events(followed)) as events:
+            async for event in events:
+                # The data is JSON already: it is framed, not parsed and written again.
+                head = f'{{"type":"event","run_id":{name},"id":{json.dumps(event.id)},'
+                text = f'{head}"event":"{event.event}","data":{event.data.decode()}}}'
+                await self._send_text(text)
+                frames, last = frames + 1, event.event
+                if frames % _BURST_FRAMES == 0:
+                    await asyncio.sleep(0)
         if self._follows.get(run_id) is asyncio.current_task():
             del self._follows[run_id]
+        if last not in _LAST_EVENTS:
+            # It was read to its end before, or it is gone.
+            await self._refuse_if_gone(run_id, user_id=user_id)
+
+    async def _refuse_if_gone(self, run_id: UUID, *, user_id: UUID) -> None:
+        try:
+            await self._runs.get(run_id, user_id=user_id)
+        except TertuliaError as error:
+            await self._refuse(error, run_id=run_id)
 
     async def _receive(self) -> _Auth | _Follow | _Unfollow | _Ping | None:
         """Return the next frame; None if it was refused."""
@@ -219,8 +233,6 @@ class _Session:
         await self._send_text(json.dumps(frame))
 
     async def _send_text(self, text: str) -> None:
+        # One that does not read waits here until the server resets it (`http.protocol`).
         async with self._turn:
-            try:
-                await asyncio.wait_for(self._websocket.send_text(text), _SEND_S)
-            except TimeoutError:
-                raise _Closing(_POLICY_VIOLATION, "the client does not read") from None
+            await self._websocket.send_text(text)

@@ -1,8 +1,8 @@
 """Runs as server-sent events, in Tertulia's own words."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from time import monotonic
 
 import msgspec
 
@@ -32,32 +32,30 @@ def to_event(item: Followed) -> StreamEvent:
             return StreamEvent(None, "reconnect", b"{}")
 
 
-async def to_events(
-    items: AsyncGenerator[Followed, None],
-    still_allowed: Callable[[], Awaitable[None]] | None = None,
-    *,
-    check_every_s: float = CHECK_CREDENTIALS_S,
-) -> AsyncGenerator[StreamEvent, None]:
-    """Yield the events of a followed run; closing it stops following.
-
-    Args:
-        items: What the follower sees.
-        still_allowed: Asked before an event when it was not asked for a while. The stream ends
-            when it raises, for its reader has logged out, or been shut out.
-        check_every_s: That while.
-    """
-    checked_at = monotonic()
+async def to_events(items: AsyncGenerator[Followed, None]) -> AsyncGenerator[StreamEvent, None]:
+    """Yield the events of a followed run; closing it stops following."""
     async with aclosing(items) as followed:
         async for item in followed:
-            if still_allowed is not None and monotonic() >= checked_at + check_every_s:
-                checked_at = monotonic()
-                try:
-                    await still_allowed()
-                except Unavailable:
-                    pass  # Nobody can tell now; ask again later.
-                except TertuliaError:
-                    return
             yield to_event(item)
+
+
+async def refusal(
+    still_allowed: Callable[[], Awaitable[object]], *, check_every_s: float = CHECK_CREDENTIALS_S
+) -> TertuliaError:
+    """Wait until a reader has logged out, or been shut out, and return what was said then.
+
+    Args:
+        still_allowed: Raises once the reader's credentials are good no more.
+        check_every_s: How often it is asked, whether or not there is something to read.
+    """
+    while True:
+        await asyncio.sleep(check_every_s)
+        try:
+            await still_allowed()
+        except Unavailable:
+            pass  # Nobody can tell now; ask again later.
+        except TertuliaError as error:
+            return error
 
 
 def parse_cursor(value: str, *, field: str) -> int:

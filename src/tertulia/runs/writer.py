@@ -7,7 +7,7 @@ load batches grow by themselves, and PostgreSQL sees tens of commits a second, n
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -16,10 +16,10 @@ import structlog
 from tertulia.domain.errors import TertuliaError, Unavailable
 from tertulia.domain.ids import new_id
 from tertulia.domain.runs import RunError, RunEvent, RunStatus
-from tertulia.runs.ending import end_as_stored
 from tertulia.runs.feeds import Feeds
 from tertulia.runs.live import LiveRun, RunEnded
 from tertulia.storage.database import Database
+from tertulia.storage.ending import end_as_stored
 from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.run_events import RunEvents
 from tertulia.storage.repositories.runs import Finished, Outcome
@@ -67,7 +67,8 @@ class EventWriter:
     _dirty: set[LiveRun] = field(default_factory=set[LiveRun])
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _stored: asyncio.Event = field(default_factory=asyncio.Event)
-    _is_writing: bool = False
+    _writing: frozenset[LiveRun] = frozenset()
+    """What the batch that is being stored is about."""
 
     def heard(self, live: LiveRun) -> None:
         """The run has said something, or ended: store it soon."""
@@ -79,9 +80,9 @@ class EventWriter:
         while live.waiting_chars > _ROOM_CHARS and not live.is_lost:
             await self._stored.wait()
 
-    async def flush(self) -> None:
-        """Wait until everything said before this call is stored or lost."""
-        while self._dirty or self._is_writing:
+    async def flush(self, runs: Collection[LiveRun]) -> None:
+        """Wait until everything that these runs have said is stored or lost."""
+        while not (self._dirty | self._writing).isdisjoint(runs):
             await self._stored.wait()
 
     async def run(self) -> None:
@@ -101,11 +102,11 @@ class EventWriter:
             for live in dirty
             if not live.is_lost
         ]
-        self._is_writing = True
+        self._writing = frozenset(dirty)
         try:
             await self._store_and_show(batch)
         finally:
-            self._is_writing = False
+            self._writing = frozenset()
             stored, self._stored = self._stored, asyncio.Event()
             stored.set()
 

@@ -16,16 +16,17 @@ import asyncpg
 from tertulia.domain.errors import (
     DatabaseUnavailable,
     OutcomeUnknown,
-    Overloaded,
     TransactionConflict,
 )
 from tertulia.storage.connection import Connection, Driver, Row
 from tertulia.storage.sqlstates import breaks_connection, translated
 from tertulia.storage.statements import statement
+from tertulia.storage.turns import Turns
 from tertulia.storage.unit_of_work import UnitOfWork
 
 _open: ContextVar[bool] = ContextVar("a unit of work is open", default=False)
 _ALIVE = statement("SELECT 1 AS alive")
+_CLOSE_S = 2.0
 _S = TypeVar("_S")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -35,16 +36,17 @@ _T = TypeVar("_T")
 class DatabaseLimits:
     """How long anything may take, so that no answer takes longer than seven seconds.
 
-    Waiting for a turn (1 s), connecting (2 s) and one stuck statement (4.5 s) are what a request
-    can wait for at worst: the first fault ends it.
+    Waiting for a turn (twice: to know who asks, and to do what was asked), connecting and one stuck
+    statement are what a request can wait for; the first fault ends it.
     """
 
     pool_size: int = 10
     deletions: int = 2
     """At once; each may hold its connection for many seconds."""
-    turn_s: float = 1.0
-    """For one of the pool's connections while all are in use. A request waits for up to two, to
-    know who asks and to do what was asked, and is to be turned away within two seconds."""
+    stuck_s: float = 1.5
+    """How long no connection may come free before those who wait are turned away."""
+    turn_s: float = 3.0
+    """How long anybody waits for one while they do come free."""
     connect_s: float = 2.0
     statement_s: float = 4.5
     lock_s: float = 4.0
@@ -62,7 +64,7 @@ class Database:
     def __init__(self, pool: "asyncpg.Pool[Row]", dsn: str, limits: DatabaseLimits) -> None:
         self._pool = pool
         self._limits = limits
-        self._turns = asyncio.Semaphore(limits.pool_size)
+        self._turns = Turns(limits.pool_size, stuck_s=limits.stuck_s, wait_s=limits.turn_s)
         self._deletions = asyncio.Semaphore(limits.deletions)
         self.dsn = dsn
 
@@ -114,7 +116,8 @@ class Database:
     async def close(self) -> None:
         """Close every connection; those that do not answer are cut."""
         try:
-            await asyncio.wait_for(self._pool.close(), timeout=2.0)
+            async with asyncio.timeout(_CLOSE_S):
+                await self._pool.close()
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             self._pool.terminate()
 
@@ -168,7 +171,7 @@ class Database:
         assert not _open.get(), "a unit of work is already open in this task"
         token = _open.set(True)
         try:
-            async with self._turn():
+            async with self._turns:
                 driver = await self._acquire()
                 try:
                     yield driver
@@ -184,18 +187,6 @@ class Database:
             raise translated(error) or error from error
         finally:
             _open.reset(token)
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncGenerator[None]:
-        try:
-            async with asyncio.timeout(self._limits.turn_s):
-                await self._turns.acquire()
-        except TimeoutError as error:
-            raise Overloaded from error
-        try:
-            yield
-        finally:
-            self._turns.release()
 
     async def _acquire(self) -> Driver:
         try:

@@ -52,6 +52,10 @@ SOCKET_PATH_LIMIT_BYTES = 100
 SETTINGS: Mapping[str, str] = MappingProxyType(
     {
         "max_connections": "200",
+        # Otherwise the log would keep what users wrote: the values of a key that exists already,
+        # the row that a constraint refuses.
+        "log_error_verbosity": "terse",
+        "log_min_error_statement": "panic",
         "shared_buffers": "128MB",
         "idle_in_transaction_session_timeout": "60s",
     }

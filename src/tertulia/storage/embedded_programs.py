@@ -1,6 +1,7 @@
 """PostgreSQL's programs, as the wheel brings them, run as the account that may run them."""
 
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from typing import IO
 from tertulia.storage.embedded_account import Account, EmbeddedPostgresFailed
 
 TIMEOUT_S = 30.0
+SAID_CHARS_MAX = 2000
+"""How much of what a program said is told; its last words."""
 
 
 def installation() -> Path:
@@ -50,7 +53,7 @@ def run_program(
         output.seek(0)
         said = output.read().decode(errors="replace").strip()
     if status != 0:
-        raise EmbeddedPostgresFailed(f"{name} failed: {said[-2000:]}\n{advice(said)}")
+        raise EmbeddedPostgresFailed(_failure(name, said))
     return said
 
 
@@ -78,6 +81,16 @@ def advice(said: str) -> str:
             return "The system allows too little shared memory: see PostgreSQL's log.\n"
         case _:
             return ""
+
+
+def _failure(name: str, said: str) -> str:
+    """Return what to tell of a program's failure: what to do, if that is known, and why."""
+    to_do = advice(said)
+    if not to_do:
+        return f"{name} failed: {said[-SAID_CHARS_MAX:]}"
+    # Of what initdb says when a disk is full, one line in thirty says so.
+    errors = [line for line in said.splitlines() if re.search("error|FATAL", line)]
+    return f"{to_do}{errors[0] if errors else said[-SAID_CHARS_MAX:]}"
 
 
 def _run(

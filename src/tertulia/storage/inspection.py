@@ -4,38 +4,38 @@ from dataclasses import dataclass
 
 import asyncpg
 
-OLDEST_VERSION = 15
+from tertulia.storage.unreachable import why_not
 
-_LASTING = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.ClientConfigurationError,
-)
-"""Errors that waiting does not mend."""
+OLDEST_VERSION = 15
 
 _STATE = """
 SELECT current_setting('server_version_num')::int / 10000 AS major,
        current_setting('server_version') AS version,
        current_setting('server_encoding') AS encoding,
-       current_setting('fsync') AS fsync,
-       current_setting('full_page_writes') AS full_page_writes,
-       current_setting('synchronous_commit') AS synchronous_commit,
        current_setting('max_connections')::int AS max_connections,
+       current_database() AS database,
+       current_user AS role,
        pg_is_in_recovery() AS is_standby,
        to_regclass('alembic_version') IS NOT NULL AS is_migrated
 """
+_UNSAFE = """
+SELECT name, setting, source FROM pg_settings
+WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off'
+ORDER BY name
+"""
 
 
-class DatabaseNotReady(Exception):  # noqa: N818  named for what happened
-    """A PostgreSQL cannot be asked.
+@dataclass(frozen=True, slots=True)
+class UnsafeSetting:
+    """A setting with which PostgreSQL may lose what it acknowledged, should it crash."""
 
-    Attributes:
-        is_lasting: Whether waiting is in vain, as for a wrong password.
-    """
+    name: str
+    value: str
+    remedy: str
+    """What to do: half a sentence, or SQL."""
 
-    def __init__(self, reason: str, *, is_lasting: bool) -> None:
-        self.is_lasting = is_lasting
-        super().__init__(reason)
+    def __str__(self) -> str:
+        return f"{self.name} is {self.value}. Turn it on: {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,9 @@ class DatabaseState:
     revision: str | None
     """Of our schema; None if it was never migrated."""
     faults: tuple[str, ...]
-    """What is wrong with it for our purposes, one sentence each; the last words say what to do."""
+    """Why it cannot be used at all, one sentence each; the last words say what to do."""
+    unsafe: tuple[UnsafeSetting, ...]
+    """Why what it stores may be lost: good enough for trying things out, not for production."""
 
 
 async def inspect(dsn: str, *, timeout_s: float = 5.0) -> DatabaseState:
@@ -61,18 +63,29 @@ async def inspect(dsn: str, *, timeout_s: float = 5.0) -> DatabaseState:
         try:
             row = await connection.fetchrow(_STATE)
             assert row is not None
+            unsafe = await connection.fetch(_UNSAFE)
             revision = None
             if row["is_migrated"]:
                 revision = await connection.fetchval("SELECT version_num FROM alembic_version")
         finally:
             await connection.close(timeout=timeout_s)
-    except TimeoutError as error:
-        raise DatabaseNotReady(f"no answer in {timeout_s:.0f} s", is_lasting=False) from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise DatabaseNotReady(
-            str(error) or type(error).__name__, is_lasting=isinstance(error, _LASTING)
-        ) from error
-    return DatabaseState(row["version"], row["max_connections"], revision, _faults(row))
+    except (
+        OSError,
+        ValueError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    ) as error:
+        raise why_not(error, dsn) from error
+    return DatabaseState(
+        version=row["version"],
+        max_connections=row["max_connections"],
+        revision=revision,
+        faults=_faults(row),
+        unsafe=tuple(
+            UnsafeSetting(each["name"], each["setting"], _remedy(each, row)) for each in unsafe
+        ),
+    )
 
 
 def _faults(row: asyncpg.Record) -> tuple[str, ...]:
@@ -86,9 +99,23 @@ def _faults(row: asyncpg.Record) -> tuple[str, ...]:
         )
     if row["is_standby"]:
         faults.append("It is a standby and takes no writes: connect to the primary.")
-    faults += [
-        f"{name} is off, so answers that were shown may be lost in a crash: turn it on."
-        for name in ("fsync", "full_page_writes", "synchronous_commit")
-        if row[name] == "off"
-    ]
     return tuple(faults)
+
+
+def _remedy(setting: asyncpg.Record, state: asyncpg.Record) -> str:
+    """Return how the setting is turned on, which depends on where it was turned off."""
+    name, database, role = setting["name"], state["database"], state["role"]
+    # The words of the manual's section on pg_settings; a narrower place wins over ALTER SYSTEM.
+    match setting["source"]:
+        case "command line":
+            return f"take -c {name}={setting['setting']} off the command that starts PostgreSQL."
+        case "database":
+            return f'ALTER DATABASE "{database}" RESET {name};'
+        case "user":
+            return f'ALTER ROLE "{role}" RESET {name};'
+        case "database user":
+            return f'ALTER ROLE "{role}" IN DATABASE "{database}" RESET {name};'
+        case "client":
+            return "take it out of DATABASE_URL."
+        case _:
+            return f"ALTER SYSTEM SET {name} = on; SELECT pg_reload_conf();"

@@ -1,6 +1,7 @@
 """Structured logs: one line an event, for people on a terminal and for machines elsewhere."""
 
 import logging
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import TextIO, cast
@@ -27,6 +28,12 @@ REDACTED = "[redacted]"
 
 _QUOTING = frozenset({"asyncpg", "json", "msgspec", "pydantic", "pydantic_core", "sqlalchemy"})
 # Libraries whose errors repeat what they were given.
+
+_UNPRINTABLE_PATTERN = re.compile(
+    r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# Control characters that JSON allows, line and paragraph separators, marks that turn text around,
+# and halves of surrogate pairs, which no stream takes.
 
 _ERRORS_MAX = 20
 # Of one line: causes, and members of groups.
@@ -120,8 +127,36 @@ def _final_processors(*, as_json: bool) -> list[Processor]:
             structlog.processors.ExceptionRenderer(_frames),
             redact,
             structlog.processors.JSONRenderer(ensure_ascii=False),
+            _escape_json,
         ]
-    return [remove_meta, redact, structlog.dev.ConsoleRenderer(exception_formatter=_write_frames)]
+    console = structlog.dev.ConsoleRenderer(exception_formatter=_write_frames)
+    return [remove_meta, redact, _escape_values, console]
+
+
+def _escape_json(_logger: object, _method: str, line: object) -> str:
+    r"""Write as `\u…` what JSON allows raw and a terminal or a reader of lines might obey."""
+    text = str(line)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return _UNPRINTABLE_PATTERN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _escape_values(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Make texts printable: a terminal would obey what it is told in them.
+
+    What is nested in them is shown as Python shows it, which is printable already.
+    """
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable() and key != "stack":
+            event[key] = _printable(value.rstrip())
+    return event
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def _frames(exc_info: ExcInfo) -> str:
@@ -150,7 +185,7 @@ def _told(error: BaseException | None, seen: set[int]) -> str:
 
 
 def _write_frames(stream: TextIO, exc_info: ExcInfo) -> None:
-    stream.write("\n" + _frames(exc_info))
+    stream.write("".join("\n" + _printable(line) for line in _frames(exc_info).split("\n")))
 
 
 def _route_libraries() -> None:

@@ -121,14 +121,19 @@ class TestUpdate:
     async def test_changes_what_is_given_and_keeps_the_rest(self, owner: Owner) -> None:
         made = await owner.add()
         async with owner.database.transaction() as work:
-            titled = await work.conversations.update(
-                made.id, user_id=owner.id, title="New", set_title=True
-            )
+            titled = await work.conversations.update(made.id, user_id=owner.id, title="New")
         assert (titled.title, titled.model_type, titled.is_archived) == ("New", MODEL, False)
         assert titled.updated_at > made.updated_at
         async with owner.database.transaction() as work:
             archived = await work.conversations.update(made.id, user_id=owner.id, is_archived=True)
         assert (archived.title, archived.is_archived) == ("New", True)
+
+    async def test_with_an_empty_title_makes_it_untitled(self, owner: Owner) -> None:
+        made = await owner.add()
+        async with owner.database.transaction() as work:
+            await work.conversations.update(made.id, user_id=owner.id, title="New")
+            untitled = await work.conversations.update(made.id, user_id=owner.id, title="")
+        assert untitled.title is None
 
     async def test_of_another_user_is_not_found(self, owner: Owner) -> None:
         made = await owner.add()

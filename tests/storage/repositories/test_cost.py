@@ -18,7 +18,7 @@ import pytest
 from tertulia.domain.ids import new_id
 from tertulia.storage.database import Database
 from tertulia.storage.embedded import EmbeddedPostgres
-from tertulia.storage.repositories import conversations, messages
+from tertulia.storage.repositories import conversations, message_lists, messages
 from tests.conftest import TEMPLATE, database_dsn
 from tests.storage.rows import MODEL, explain, new_conversation, new_user
 
@@ -50,7 +50,21 @@ class Large:
 
     @property
     def owned(self) -> dict[str, Any]:
-        return {"conversation_id": self.conversation_id, "user_id": self.user_id, "limit": PAGE}
+        return {"conversation_id": self.conversation_id, "user_id": self.user_id}
+
+    @property
+    def page(self) -> dict[str, Any]:
+        """The first page, of as many messages as it may have; one more is looked at."""
+        return {
+            **self.owned,
+            "tip_id": self.tip_id,
+            "limit": PAGE - 1,
+            "candidates": PAGE,
+            "reach": PAGE,
+            "skip": 0,
+            "content_bytes": messages.PAGE_CONTENT_BYTES,
+            "parts_bytes": messages.PAGE_PARTS_BYTES,
+        }
 
 
 @pytest.fixture(scope="module")
@@ -172,35 +186,36 @@ MIDDLE, END = MESSAGES // 2, MESSAGES - 20
 async def test_a_page_costs_the_same_anywhere_in_a_long_history(large: Large) -> None:
     for generic in (False, True):
         for query, edge in (
-            (messages._LIST, "after_seq"),
-            (messages._LIST_BACKWARDS, "before_seq"),
-            (messages._BRANCH, "after_seq"),
-            (messages._BRANCH_BACKWARDS, "before_seq"),
+            (message_lists.LIST, "after_seq"),
+            (message_lists.LIST_BACKWARDS, "before_seq"),
+            (message_lists.BRANCH, "after_seq"),
+            (message_lists.BRANCH_BACKWARDS, "before_seq"),
         ):
             for place in (0, MIDDLE, END, 2**63 - 1):
                 plan = await explain(
                     large.database,
                     query,
                     generic=generic,
-                    **large.owned,
+                    **large.page,
                     **{edge: place},
-                    skip=0,
-                    reach=PAGE,
-                    tip_id=large.tip_id,
                 )
                 where = (query.sql, place, generic, plan.kinds, plan.rows_read, plan.blocks)
                 assert "Seq Scan" not in plan.kinds, where
                 # A page of every branch on the way, at the very most.
                 assert plan.rows_read <= (FORKS + 1) * PAGE, where
                 assert plan.blocks <= (FORKS + 1) * 30, where
-                if query in (messages._LIST, messages._LIST_BACKWARDS):
+                if query in (message_lists.LIST, message_lists.LIST_BACKWARDS):
                     assert "Sort" not in plan.kinds, where
                     assert plan.rows_read <= PAGE, where
 
 
 async def test_a_skip_reads_what_it_leaves_out_and_no_more(large: Large) -> None:
     plan = await explain(
-        large.database, messages._LIST, generic=True, **large.owned, after_seq=0, skip=10_000
+        large.database,
+        message_lists.LIST,
+        generic=True,
+        **{**large.page, "skip": 10_000},
+        after_seq=0,
     )
     assert plan.rows_read <= 10_000 + PAGE
     assert "Sort" not in plan.kinds
@@ -287,7 +302,7 @@ async def test_pages_of_a_forked_branch_join_without_gap(large: Large) -> None:
                 after_seq=seqs[-1] if seqs else None,
             )
         seqs += [message.seq for message in page]
-        if len(page) < 10_000:
+        if page.is_last:
             break
     expected = [
         seq

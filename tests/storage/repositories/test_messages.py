@@ -2,6 +2,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,9 +11,9 @@ from tertulia.domain.conversations import Message, Role
 from tertulia.domain.errors import MessageNotFound
 from tertulia.domain.ids import new_id
 from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart
-from tertulia.storage.database import Database
-from tertulia.storage.repositories.messages import ROOT
-from tests.storage.rows import new_conversation, new_user
+from tertulia.storage.database import Database, DatabaseLimits
+from tertulia.storage.repositories.messages import ROOT, Listed
+from tests.storage.rows import long_value_blocks, new_conversation, new_user, noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Talk:
                     newest_first=newest_first,
                 )
             found += page
-            if len(page) < limit:
+            if page.is_last:
                 return found
 
     async def branch(
@@ -93,7 +94,7 @@ class Talk:
                     newest_first=newest_first,
                 )
             found += page
-            if len(page) < limit:
+            if page.is_last:
                 return found
 
 
@@ -166,6 +167,71 @@ class TestAppend:
         message = await Talk(talk.database, talk.user_id, other.id).append()
         with pytest.raises(MessageNotFound):
             await talk.under(message.id)
+
+
+class TestBytes:
+    """A page ends before it has more than was asked for; its first message is there in any case."""
+
+    SIZES = (10, 300, 300, 500, 1, 5_000, 1, 2)
+
+    @pytest.mark.parametrize(
+        ("newest_first", "expected"),
+        [
+            (False, [[10, 300], [300], [500, 1], [5_000], [1, 2]]),
+            (True, [[2, 1], [5_000], [1, 500], [300, 300], [10]]),
+        ],
+    )
+    async def test_end_a_page_early(
+        self, talk: Talk, newest_first: bool, expected: list[list[int]]
+    ) -> None:
+        stored = [await talk.append("x" * (size % 2) + "é" * (size // 2)) for size in self.SIZES]
+        for tip_id in (None, stored[-1].id):
+            pages = await _pages(talk, tip_id, content_bytes=600, newest_first=newest_first)
+            assert [[len(each.content.encode()) for each in page] for page in pages] == expected
+
+    async def test_count_what_is_not_text_by_itself(self, talk: Talk) -> None:
+        parts = [ReasoningPart(noise(500)), TextPart("x")]
+        stored = [await talk.append(parts=parts, role=Role.ASSISTANT) for _ in range(4)]
+        for tip_id in (None, stored[-1].id):
+            pages = await _pages(talk, tip_id, parts_bytes=1_500)
+            assert [len(page) for page in pages] == [2, 2]
+
+    async def test_that_do_not_fit_are_not_read(self, dsn: str) -> None:
+        database = await Database.open(dsn, DatabaseLimits(pool_size=1))
+        user_id = await new_user(database)
+        talk = Talk(database, user_id, (await new_conversation(database, user_id)).id)
+        stored = [await talk.append(noise(50_000)) for _ in range(20)]
+        for tip_id in (None, stored[-1].id):
+            blocks = [
+                await _blocks_read(talk, tip_id, content_bytes=size_bytes)
+                for size_bytes in (0, 100_000, 2_000_000)
+            ]
+            assert blocks[0] > 0
+            assert [round(each / blocks[0]) for each in blocks] == [1, 2, 20]
+        await database.close()
+
+
+async def _page(talk: Talk, tip_id: UUID | None, **wanted: Any) -> Listed:  # noqa: ANN401  as they are
+    async with talk.database.reading() as work:
+        if tip_id is None:
+            return await work.messages.list(talk.id, user_id=talk.user_id, limit=99, **wanted)
+        return await work.messages.list_branch(
+            talk.id, tip_id=tip_id, user_id=talk.user_id, limit=99, **wanted
+        )
+
+
+async def _pages(talk: Talk, tip_id: UUID | None, **wanted: Any) -> list[Listed]:  # noqa: ANN401  as they are
+    pages = [await _page(talk, tip_id, **wanted)]
+    while not pages[-1].is_last:
+        pages.append(await _page(talk, tip_id, after_seq=pages[-1][-1].seq, **wanted))
+    return pages
+
+
+async def _blocks_read(talk: Talk, tip_id: UUID | None, *, content_bytes: int) -> int:
+    """Return how many blocks of long values PostgreSQL read for a page."""
+    before = await long_value_blocks(talk.database)
+    await _page(talk, tip_id, content_bytes=content_bytes)
+    return await long_value_blocks(talk.database) - before
 
 
 class TestOrder:

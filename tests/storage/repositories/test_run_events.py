@@ -73,14 +73,6 @@ async def test_an_ended_run_takes_no_events(database: Database, owner: UUID) -> 
     assert await stored(database, run) == []
 
 
-async def test_a_restart_replaces_what_was_said(database: Database, owner: UUID) -> None:
-    run = await store_run(database, owner=owner)
-    await write(database, run, texts("one", " two"), owner=owner)
-    async with database.transaction() as work:
-        await work.run_events.restart(run.id, seq=3, attempt=2)
-    assert await stored(database, run) == [RunEvent(3, EventKind.RESTART, {"attempt": 2})]
-
-
 async def test_events_go_when_their_run_goes(database: Database, owner: UUID) -> None:
     run = await store_run(database, owner=owner)
     await write(database, run, texts("one"), owner=owner)

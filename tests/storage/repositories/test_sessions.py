@@ -1,15 +1,32 @@
+# pyright: reportPrivateUsage=false
+# It asks PostgreSQL about the very statement that the repository runs.
+
 import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
+
 from tertulia.domain.ids import new_id
 from tertulia.domain.users import Session, User
 from tertulia.storage.database import Database
+from tertulia.storage.repositories import sessions
 from tertulia.storage.repositories.sessions import KEPT_AFTER_END, KnownSession
 from tertulia.storage.statements import statement
+from tests.storage.rows import explain
 
 LATER = datetime(2999, 1, 1, tzinfo=UTC)
 HASH = b"1" * 32
+SWEEP = {"kept": KEPT_AFTER_END, "limit": 10_000}
+_MANY = statement(
+    """
+    INSERT INTO sessions (id, user_id, family_hash, refresh_hash, expires_at)
+    SELECT gen_random_uuid(), :user_id, '', '',
+        now() + (number - 10) * CAST('1 day' AS interval)
+    FROM generate_series(1, 5000) number
+    """
+)
+_ANALYZE = statement("ANALYZE sessions")
 
 
 async def create_user(database: Database, name: str = "ana") -> User:
@@ -27,6 +44,7 @@ async def begin(
             new_id(),
             user_id=user.id,
             password_hash="a hash",
+            family_hash=HASH,
             refresh_hash=HASH,
             lifetime=lifetime,
         )
@@ -56,6 +74,7 @@ class TestCreate:
                 new_id(),
                 user_id=user.id,
                 password_hash="an old hash",
+                family_hash=HASH,
                 refresh_hash=HASH,
                 lifetime=timedelta(days=1),
             )
@@ -69,6 +88,7 @@ class TestCreate:
                 new_id(),
                 user_id=user.id,
                 password_hash="a hash",
+                family_hash=HASH,
                 refresh_hash=HASH,
                 lifetime=timedelta(days=1),
             )
@@ -87,6 +107,7 @@ class TestCreate:
                     new_id(),
                     user_id=user.id,
                     password_hash="a hash",
+                    family_hash=HASH,
                     refresh_hash=HASH,
                     lifetime=timedelta(days=1),
                 )
@@ -209,6 +230,16 @@ class TestList:
 
 
 class TestSweep:
+    @pytest.mark.parametrize("generic", [False, True])
+    async def test_looks_at_nothing_else(self, database: Database, generic: bool) -> None:
+        user = await create_user(database)
+        async with database.reading() as work:
+            await work.connection.run(_MANY, user_id=user.id)
+            await work.connection.run(_ANALYZE)
+        plan = await explain(database, sessions._SWEEP, generic=generic, **SWEEP)
+        assert "ix_sessions_ended" in plan.indexes
+        assert plan.rows_read <= 10
+
     async def test_deletes_what_ended_long_ago_and_nothing_else(self, database: Database) -> None:
         user = await create_user(database)
         live = await begin(database, user)

@@ -132,13 +132,6 @@ class TestSetActive:
                 await work.users.set_active("nobody@example.com", is_active=False)
 
 
-class TestSetAdmin:
-    async def test_makes_an_administrator(self, database: Database) -> None:
-        await create(database)
-        async with database.transaction() as work:
-            assert (await work.users.set_admin("ana@example.com", is_admin=True)).is_admin
-
-
 class TestReplacePassword:
     async def test_takes_the_place_of_the_hash_it_was_checked_against(
         self, database: Database

@@ -4,10 +4,8 @@ import asyncio
 
 from alembic import context
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
-from tertulia.storage.migrations import sqlalchemy_url
+from tertulia.storage.migrations import engine_of
 from tertulia.storage.tables import metadata
 
 # Any number will do, as long as it is always the same: "tertulia" in ASCII.
@@ -38,7 +36,7 @@ def _migrate(connection: Connection) -> None:
 
 async def _connect_and_migrate() -> None:
     dsn: str = context.config.attributes["dsn"]
-    engine = create_async_engine(sqlalchemy_url(dsn), poolclass=NullPool)
+    engine = engine_of(dsn)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_migrate)

@@ -13,13 +13,12 @@ from tertulia.storage.repositories.base import Repository
 from tertulia.storage.repositories.users import user_of
 from tertulia.storage.statements import statement
 
-_SHOWN = "id, user_id, name, prefix, created_at, expires_at, revoked_at, last_used_at"
+_SHOWN = "id, user_id, name, prefix, created_at, expires_at, last_used_at"
 _KNOWN = """
     SELECT u.id, u.email, u.username, u.is_active, u.is_admin, u.created_at, u.updated_at,
         k.id AS key_id, k.last_used_at
     FROM api_keys k JOIN users u ON u.id = k.user_id
-    WHERE k.key_hash = :key_hash AND k.revoked_at IS NULL
-        AND (k.expires_at IS NULL OR k.expires_at > now())
+    WHERE k.key_hash = :key_hash AND (k.expires_at IS NULL OR k.expires_at > now())
 """
 
 _CREATE = statement(
@@ -29,28 +28,21 @@ _CREATE = statement(
     RETURNING {_SHOWN}
     """
 )
-_COUNT = statement(
-    "SELECT count(*) AS count FROM api_keys WHERE user_id = :user_id AND revoked_at IS NULL"
-)
+_COUNT = statement("SELECT count(*) AS count FROM api_keys WHERE user_id = :user_id")
 _LIST = statement(
     f"""
-    SELECT {_SHOWN} FROM api_keys WHERE user_id = :user_id AND revoked_at IS NULL
+    SELECT {_SHOWN} FROM api_keys WHERE user_id = :user_id
     ORDER BY created_at DESC, id DESC LIMIT CAST(:limit AS integer)
     """
 )
 _LIST_AFTER = statement(
     f"""
-    SELECT {_SHOWN} FROM api_keys WHERE user_id = :user_id AND revoked_at IS NULL
+    SELECT {_SHOWN} FROM api_keys WHERE user_id = :user_id
         AND (created_at, id) < (CAST(:after_at AS timestamptz), CAST(:after_id AS uuid))
     ORDER BY created_at DESC, id DESC LIMIT CAST(:limit AS integer)
     """
 )
-_REVOKE = statement(
-    """
-    UPDATE api_keys SET revoked_at = now()
-    WHERE id = :id AND user_id = :user_id AND revoked_at IS NULL
-    """
-)
+_REVOKE = statement("DELETE FROM api_keys WHERE id = :id AND user_id = :user_id")
 # Of many requests with one key at once, one notes the use and none waits for another.
 _AUTHENTICATE = statement(
     f"""
@@ -114,13 +106,13 @@ class ApiKeyRepository(Repository):
         return _shown(row)
 
     async def count(self, user_id: UUID) -> int:
-        """Return how many keys of the user are not revoked, expired ones included."""
+        """Return how many keys the user has, expired ones included."""
         return (await self._connection.one(_COUNT, user_id=user_id)).count
 
     async def list(
         self, user_id: UUID, *, limit: int, after: tuple[datetime, UUID] | None = None
     ) -> Sequence[ApiKey]:
-        """Return the user's unrevoked keys, newest first, after that creation time and id."""
+        """Return the user's keys, newest first, after that creation time and id."""
         if after is None:
             rows = await self._connection.all(_LIST, user_id=user_id, limit=limit)
         else:
@@ -130,7 +122,7 @@ class ApiKeyRepository(Repository):
         return [_shown(row) for row in rows]
 
     async def revoke(self, id_: UUID, *, user_id: UUID) -> bool:
-        """Let the user's key open nothing any more; say whether it had not been revoked before."""
+        """Delete the user's key, so that it opens nothing any more; say whether there was one."""
         return await self._connection.run(_REVOKE, id=id_, user_id=user_id) > 0
 
     async def authenticate(self, key_hash: bytes) -> KnownKey | None:
@@ -156,6 +148,5 @@ def _shown(row: Row) -> ApiKey:
         prefix=row.prefix,
         created_at=row.created_at,
         expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
     )

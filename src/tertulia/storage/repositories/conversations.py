@@ -50,7 +50,7 @@ _CREATE = statement(
 _UPDATE = statement(
     """
     UPDATE conversations SET
-        title = CASE WHEN :set_title THEN CAST(:title AS text) ELSE title END,
+        title = NULLIF(COALESCE(:title, title), ''),
         model_type = COALESCE(:model_type, model_type),
         is_archived = COALESCE(:is_archived, is_archived),
         updated_at = now()
@@ -210,7 +210,6 @@ class ConversationRepository(Repository):
         *,
         user_id: UUID,
         title: str | None = None,
-        set_title: bool = False,
         model_type: str | None = None,
         is_archived: bool | None = None,
     ) -> Conversation:
@@ -219,8 +218,7 @@ class ConversationRepository(Repository):
         Args:
             id_: Which.
             user_id: Whose.
-            title: The new title, taken only with `set_title`; None removes it.
-            set_title: Whether the title changes.
+            title: The new title, or None to keep it; an empty one removes it.
             model_type: The new model, or None to keep it.
             is_archived: The new state, or None to keep it.
 
@@ -232,7 +230,6 @@ class ConversationRepository(Repository):
             id=id_,
             user_id=user_id,
             title=title,
-            set_title=set_title,
             model_type=model_type,
             is_archived=is_archived,
         )

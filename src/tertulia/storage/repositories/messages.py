@@ -6,14 +6,22 @@ way from the root to any message, `seq` only grows. So a page of a branch is a f
 one for each branch on the way, however long the conversation is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from tertulia.domain.conversations import Generation, Message, Role
 from tertulia.domain.errors import MessageNotFound
-from tertulia.domain.parts import Part, TextPart, part_from_json, part_to_json, text_of
+from tertulia.domain.parts import (
+    Part,
+    TextPart,
+    is_plain,
+    part_from_json,
+    part_to_json,
+    text_of,
+)
 from tertulia.storage.connection import Row
+from tertulia.storage.repositories import message_lists as lists
 from tertulia.storage.repositories.base import Repository
 from tertulia.storage.repositories.conversations import LockedConversation
 from tertulia.storage.statements import statement
@@ -50,59 +58,6 @@ _GET = statement(
     """
     SELECT m.* FROM messages m JOIN conversations c ON c.id = m.conversation_id
     WHERE m.id = :id AND m.conversation_id = :conversation_id AND c.user_id = :user_id
-    """
-)
-# Whose it is, is asked once and not per row: only so is the index's order always the list's.
-_OF_OWNED_CONVERSATION = """
-    conversation_id = (
-        SELECT id FROM conversations WHERE id = :conversation_id AND user_id = :user_id
-    )
-"""
-_LIST = statement(
-    f"""
-    SELECT * FROM messages WHERE {_OF_OWNED_CONVERSATION} AND seq > :after_seq
-    ORDER BY seq OFFSET :skip LIMIT :limit
-    """
-)
-_LIST_BACKWARDS = statement(
-    f"""
-    SELECT * FROM messages WHERE {_OF_OWNED_CONVERSATION} AND seq < :before_seq
-    ORDER BY seq DESC OFFSET :skip LIMIT :limit
-    """
-)
-# From the message's own branch up to the root: how far each branch on the way is shared. The limit
-# says that each step is one look-up; a join might read all branches for every step.
-_WAY = """
-    WITH RECURSIVE way (branch, upto) AS (
-        SELECT m.branch, m.seq FROM messages m JOIN conversations c ON c.id = m.conversation_id
-        WHERE m.id = :tip_id AND m.conversation_id = :conversation_id AND c.user_id = :user_id
-        UNION ALL
-        SELECT b.parent_number, b.forked_at_seq FROM way CROSS JOIN LATERAL (
-            SELECT * FROM branches
-            WHERE conversation_id = :conversation_id AND number = way.branch LIMIT 1
-        ) b WHERE b.parent_number IS NOT NULL
-    )
-"""
-_BRANCH = statement(
-    _WAY
-    + """
-    SELECT m.* FROM way CROSS JOIN LATERAL (
-        SELECT * FROM messages
-        WHERE conversation_id = :conversation_id AND branch = way.branch
-            AND seq <= way.upto AND seq > :after_seq
-        ORDER BY seq LIMIT :reach
-    ) m ORDER BY m.seq OFFSET :skip LIMIT :limit
-    """
-)
-_BRANCH_BACKWARDS = statement(
-    _WAY
-    + """
-    SELECT m.* FROM way CROSS JOIN LATERAL (
-        SELECT * FROM messages
-        WHERE conversation_id = :conversation_id AND branch = way.branch
-            AND seq <= way.upto AND seq < :before_seq
-        ORDER BY seq DESC LIMIT :reach
-    ) m ORDER BY m.seq DESC OFFSET :skip LIMIT :limit
     """
 )
 _REPLACE_CONTENT = statement(
@@ -148,6 +103,10 @@ _DELETE = statement(
     RETURNING (SELECT parent_id FROM gone) AS parent_id
     """
 )
+PAGE_CONTENT_BYTES = 2**20
+"""Of text. Writing it out as JSON takes one to five milliseconds of the event loop."""
+PAGE_PARTS_BYTES = 2**18
+"""Of what messages are besides their text, as it is stored: compressed, to about a third."""
 _BEFORE_ANY = 0
 _AFTER_ALL = 2**63 - 1
 
@@ -166,6 +125,15 @@ class Place:
 
 
 ROOT = Place(id=None, seq=0, branch=0, is_tip=False, role=None)
+
+
+class Listed(list[Message]):
+    """Messages in the order that was asked for, and whether that was all."""
+
+    def __init__(self, messages: Iterable[Message], *, is_last: bool) -> None:
+        super().__init__(messages)
+        self.is_last = is_last
+        """Whether nothing follows them."""
 
 
 class MessageRepository(Repository):
@@ -263,8 +231,12 @@ class MessageRepository(Repository):
         skip: int = 0,
         after_seq: int | None = None,
         newest_first: bool = False,
-    ) -> Sequence[Message]:
+        content_bytes: int = PAGE_CONTENT_BYTES,
+        parts_bytes: int = PAGE_PARTS_BYTES,
+    ) -> Listed:
         """Return messages of all branches in the order in which they were stored.
+
+        The first of them is returned whatever its size; what does not fit is not even read.
 
         Args:
             conversation_id: Of which conversation.
@@ -273,19 +245,24 @@ class MessageRepository(Repository):
             skip: Leave out so many first; costs as much as reading them.
             after_seq: The `seq` of the last message of the page before.
             newest_first: Read backwards.
+            content_bytes: At most so much text, in UTF-8.
+            parts_bytes: At most so much of their parts, as stored (compressed).
         """
-        query, start = (_LIST_BACKWARDS, _AFTER_ALL) if newest_first else (_LIST, _BEFORE_ANY)
+        start = _AFTER_ALL if newest_first else _BEFORE_ANY
         edge = start if after_seq is None else after_seq
         rows = await self._connection.all(
-            query,
+            lists.LIST_BACKWARDS if newest_first else lists.LIST,
             conversation_id=conversation_id,
             user_id=user_id,
             limit=limit,
+            candidates=limit + 1,
             skip=skip,
             after_seq=edge,
             before_seq=edge,
+            content_bytes=content_bytes,
+            parts_bytes=parts_bytes,
         )
-        return [_shown(row) for row in rows]
+        return _listed(rows)
 
     async def list_branch(
         self,
@@ -297,25 +274,30 @@ class MessageRepository(Repository):
         skip: int = 0,
         after_seq: int | None = None,
         newest_first: bool = False,
-    ) -> Sequence[Message]:
+        content_bytes: int = PAGE_CONTENT_BYTES,
+        parts_bytes: int = PAGE_PARTS_BYTES,
+    ) -> Listed:
         """Return the messages on the way from the root to `tip_id`, both included.
 
         The other arguments are those of `list`.
         """
-        query, start = (_BRANCH_BACKWARDS, _AFTER_ALL) if newest_first else (_BRANCH, _BEFORE_ANY)
+        start = _AFTER_ALL if newest_first else _BEFORE_ANY
         edge = start if after_seq is None else after_seq
         rows = await self._connection.all(
-            query,
+            lists.BRANCH_BACKWARDS if newest_first else lists.BRANCH,
             conversation_id=conversation_id,
             tip_id=tip_id,
             user_id=user_id,
             limit=limit,
+            candidates=limit + 1,
             skip=skip,
-            reach=limit + skip,
+            reach=skip + limit + 1,
             after_seq=edge,
             before_seq=edge,
+            content_bytes=content_bytes,
+            parts_bytes=parts_bytes,
         )
-        return [_shown(row) for row in rows]
+        return _listed(rows)
 
     async def replace_content(
         self, conversation: LockedConversation, id_: UUID, content: str
@@ -357,8 +339,11 @@ class MessageRepository(Repository):
 
 def stored_parts(parts: Sequence[Part]) -> Sequence[dict[str, str]] | None:
     """Return what the `parts` column holds: nothing where the text says it all."""
-    plain = not parts or (len(parts) == 1 and isinstance(parts[0], TextPart))
-    return None if plain else [part_to_json(part) for part in parts]
+    return None if is_plain(parts) else [part_to_json(part) for part in parts]
+
+
+def _listed(rows: Sequence[Row]) -> Listed:
+    return Listed(map(_shown, rows), is_last=not rows or rows[-1].is_last)
 
 
 def _shown(row: Row) -> Message:

@@ -59,13 +59,6 @@ _LIST_MANY = statement(
     """
 )
 _DELETE = statement("DELETE FROM run_events WHERE run_id = ANY(CAST(:run_ids AS uuid[]))")
-_RESTART = statement(
-    """
-    WITH forgotten AS (DELETE FROM run_events WHERE run_id = :run_id AND seq < :seq)
-    INSERT INTO run_events (run_id, seq, attempt, kind, data)
-    VALUES (:run_id, :seq, :attempt, 'restart', :data)
-    """
-)
 
 _TEXT_KINDS = frozenset({EventKind.TEXT, EventKind.REASONING})
 
@@ -127,16 +120,6 @@ class RunEventRepository(Repository):
         )
         by_run = itertools.groupby(rows, key=lambda row: row.run_id)
         return {run_id: [_event(row) for row in events] for run_id, events in by_run}
-
-    async def restart(self, run_id: UUID, *, seq: int, attempt: int) -> None:
-        """Replace everything before `seq` by the event that says the answer starts again.
-
-        Only in a transaction that has claimed the run.
-        """
-        event = RunEvent(seq=seq, kind=EventKind.RESTART, data={"attempt": attempt})
-        await self._connection.run(
-            _RESTART, run_id=run_id, seq=seq, attempt=attempt, data=_stored(event)
-        )
 
     async def delete(self, run_ids: Sequence[UUID]) -> None:
         """Delete all events of runs that have ended in this transaction."""

@@ -64,13 +64,12 @@ _CREATE = statement(
         CAST(NULL AS bigint) AS reasoning_tokens, CAST(NULL AS numeric) AS cost_usd
     """
 )
-_LOCK_ACTIVE = statement(
-    """
+_LOCK_ALL = """
     SELECT id, status, attempt, message_id FROM runs
-    WHERE conversation_id = :conversation_id AND status IN ('queued', 'running')
-    ORDER BY id FOR UPDATE
-    """
-)
+    WHERE {whose} AND status IN ('queued', 'running') ORDER BY id FOR UPDATE
+"""
+_LOCK_ACTIVE = statement(_LOCK_ALL.format(whose="conversation_id = :conversation_id"))
+_LOCK_ACTIVE_OF_USER = statement(_LOCK_ALL.format(whose="user_id = :user_id"))
 _COUNT_ACTIVE = statement(
     """
     SELECT count(*) AS active FROM (
@@ -298,6 +297,11 @@ class RunRepository(Repository):
     async def lock_active(self, conversation_id: UUID) -> Sequence[LockedRun]:
         """Lock what is queued or running in a conversation."""
         rows = await self._connection.all(_LOCK_ACTIVE, conversation_id=conversation_id)
+        return [_locked(row) for row in rows]
+
+    async def lock_active_of_user(self, user_id: UUID) -> Sequence[LockedRun]:
+        """The same for all conversations of a user."""
+        rows = await self._connection.all(_LOCK_ACTIVE_OF_USER, user_id=user_id)
         return [_locked(row) for row in rows]
 
     async def stop_in_conversation(self, conversation_id: UUID) -> Sequence[UUID]:

@@ -19,9 +19,9 @@ _IS_LIVE = "revoked_at IS NULL AND expires_at > now()"
 # other: a login that began with the old password never outlives the change.
 _CREATE = statement(
     f"""
-    INSERT INTO sessions (id, user_id, refresh_hash, expires_at)
-    SELECT CAST(:id AS uuid), users.id, CAST(:refresh_hash AS bytea),
-        now() + CAST(:lifetime AS interval)
+    INSERT INTO sessions (id, user_id, family_hash, refresh_hash, expires_at)
+    SELECT CAST(:id AS uuid), users.id, CAST(:family_hash AS bytea),
+        CAST(:refresh_hash AS bytea), now() + CAST(:lifetime AS interval)
     FROM users
     WHERE users.id = :user_id AND users.password_hash = :password_hash AND users.is_active
     FOR SHARE
@@ -40,7 +40,8 @@ _AUTHENTICATE = statement(
 )
 _LOCK = statement(
     f"""
-    SELECT {_USER}, s.refresh_hash, s.revoked_at IS NULL AND s.expires_at > now() AS is_live
+    SELECT {_USER}, s.family_hash, s.refresh_hash,
+        s.revoked_at IS NULL AND s.expires_at > now() AS is_live
     FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = :id FOR UPDATE OF s
     """
 )
@@ -73,13 +74,14 @@ _LIST_AFTER = statement(
     ORDER BY created_at DESC, id DESC LIMIT CAST(:limit AS integer)
     """
 )
+# An array, for PostgreSQL would join the few that it finds with the whole table.
 _SWEEP = statement(
     """
-    DELETE FROM sessions WHERE id IN (
+    DELETE FROM sessions WHERE id = ANY(ARRAY(
         SELECT id FROM sessions
         WHERE LEAST(expires_at, revoked_at) < now() - CAST(:kept AS interval)
         LIMIT CAST(:limit AS integer)
-    )
+    ))
     """
 )
 
@@ -102,6 +104,7 @@ class LockedSession:
 
     user: User
     is_live: bool
+    family_hash: bytes = field(repr=False)
     refresh_hash: bytes = field(repr=False)
 
 
@@ -114,6 +117,7 @@ class SessionRepository(Repository):
         *,
         user_id: UUID,
         password_hash: str,
+        family_hash: bytes,
         refresh_hash: bytes,
         lifetime: timedelta,
     ) -> Session | None:
@@ -123,7 +127,8 @@ class SessionRepository(Repository):
             id_: Which.
             user_id: Whose.
             password_hash: What the password was found to match, before this transaction.
-            refresh_hash: SHA-256 of its first refresh token.
+            family_hash: SHA-256 of what all its refresh tokens have in common.
+            refresh_hash: SHA-256 of what only the first has.
             lifetime: Until it ends without being refreshed.
         """
         row = await self._connection.first(
@@ -131,6 +136,7 @@ class SessionRepository(Repository):
             id=id_,
             user_id=user_id,
             password_hash=password_hash,
+            family_hash=family_hash,
             refresh_hash=refresh_hash,
             lifetime=lifetime,
         )
@@ -155,7 +161,9 @@ class SessionRepository(Repository):
         Not by its owner: who holds its refresh token is still to be decided.
         """
         row = await self._connection.first(_LOCK, id=id_)
-        return None if row is None else LockedSession(user_of(row), row.is_live, row.refresh_hash)
+        if row is None:
+            return None
+        return LockedSession(user_of(row), row.is_live, row.family_hash, row.refresh_hash)
 
     async def rotate(
         self, id_: UUID, *, user_id: UUID, refresh_hash: bytes, lifetime: timedelta

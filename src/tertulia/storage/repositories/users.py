@@ -45,12 +45,6 @@ _SET_ACTIVE = statement(
     WHERE email_key = :email_key RETURNING {_SHOWN}
     """
 )
-_SET_ADMIN = statement(
-    f"""
-    UPDATE users SET is_admin = :is_admin, updated_at = now()
-    WHERE email_key = :email_key RETURNING {_SHOWN}
-    """
-)
 _REPLACE_PASSWORD = statement(
     """
     UPDATE users SET password_hash = :new_hash, updated_at = now()
@@ -154,16 +148,6 @@ class UserRepository(Repository):
         """
         key = identity_key(email)
         row = await self._connection.first(_SET_ACTIVE, email_key=key, is_active=is_active)
-        return user_of(_existing(row))
-
-    async def set_admin(self, email: str, *, is_admin: bool) -> User:
-        """Make the user with that address an administrator, or an ordinary user again.
-
-        Raises:
-            UserNotFound: No such user.
-        """
-        key = identity_key(email)
-        row = await self._connection.first(_SET_ADMIN, email_key=key, is_admin=is_admin)
         return user_of(_existing(row))
 
     async def replace_password(self, id_: UUID, *, old_hash: str, new_hash: str) -> bool:

@@ -39,13 +39,17 @@ sessions = Table(
     metadata,
     id_column(),
     Column("user_id", Uuid(), ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
-    # SHA-256 of the one refresh token that is good now; every older one is a sign of theft.
+    # SHA-256 of what all refresh tokens of the session have in common, and of the rest of the one
+    # that is good now; an older one is a sign of theft.
+    Column("family_hash", LargeBinary(), nullable=False),
     Column("refresh_hash", LargeBinary(), nullable=False),
     moment("created_at"),
     moment("refreshed_at"),
     moment("expires_at", now=False),
     moment("revoked_at", nullable=True),
     Index(None, "user_id"),
+    # For the sweep.
+    Index("ix_sessions_ended", text("LEAST(expires_at, revoked_at)")),
 )
 
 api_keys = Table(
@@ -59,7 +63,6 @@ api_keys = Table(
     Column("key_hash", LargeBinary(), nullable=False),
     moment("created_at"),
     moment("expires_at", nullable=True),
-    moment("revoked_at", nullable=True),
     moment("last_used_at", nullable=True),
     UniqueConstraint("key_hash"),
     Index(None, "user_id"),

@@ -1,12 +1,17 @@
-"""Ending a run with what is stored of it, without whoever executes it."""
+"""Ending runs with what is stored of them, without whoever executes them."""
 
 from dataclasses import replace
+from uuid import UUID
 
 from tertulia.domain.ids import new_id
 from tertulia.domain.models import Usage
-from tertulia.runs.answer import Answer
+from tertulia.domain.runs import RunStatus
+from tertulia.storage.answer import Answer
 from tertulia.storage.repositories.runs import Finished, LockedRun, Outcome
 from tertulia.storage.unit_of_work import UnitOfWork
+
+CANCELLED = Outcome(status=RunStatus.CANCELLED, status_code=499)
+"""How a run ends that somebody stops; 499 as web servers log it: the client closed the request."""
 
 
 async def end_as_stored(
@@ -33,3 +38,23 @@ async def end_as_stored(
     assert finished is not None, "a locked run that is active can be ended"
     await work.run_events.delete([locked.id])
     return finished
+
+
+async def cancel_runs_in(work: UnitOfWork, conversation_id: UUID) -> list[UUID]:
+    """End what is queued or running in a locked conversation; see `cancel_runs_of_user`."""
+    active = await work.runs.lock_active(conversation_id)
+    for each in active:
+        await end_as_stored(work, each, CANCELLED)
+    return [each.id for each in active]
+
+
+async def cancel_runs_of_user(work: UnitOfWork, user_id: UUID) -> list[UUID]:
+    """End what is queued or running for a user, as it is stored; nothing of it is lost.
+
+    Return the runs, for their executors to be told after the commit; who is not told finds itself
+    fenced when it next stores something or extends its lease.
+    """
+    active = await work.runs.lock_active_of_user(user_id)
+    for each in active:
+        await end_as_stored(work, each, CANCELLED)
+    return [each.id for each in active]

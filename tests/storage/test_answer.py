@@ -1,6 +1,6 @@
 from tertulia.domain.parts import ReasoningPart, TextPart, ToolCallPart
 from tertulia.domain.runs import EventKind, RunEvent
-from tertulia.runs.answer import Answer
+from tertulia.storage.answer import Answer
 
 _CALL = {"call_id": "1", "name": "f", "arguments": "{}"}
 
