@@ -17,15 +17,30 @@ from tests.kit.client import Client, Reading, StreamBroken
 from tests.kit.history import install_audit
 from tests.kit.pair import asked, calls_of, script
 from tests.kit.replica import Replica
+from tests.kit.size import sized
 from tests.kit.stage import fetch, fetch_number, model_env, scripted_provider
 from tests.kit.waiting import until
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(sized(600, full=3_600))]
+
+ROUNDS = sized(1, full=5)
+"""The first at a pass that is known to be interesting, the others at a random one."""
 
 CRASH_STATUS = 137
 DIES_WITHIN_S = 20.0
 PASSES = {"run.token": 4, "write.before_commit": 3, "write.committed": 3, "write.shown": 3}
 """Where the first pass is not the interesting one."""
+PASSES_MAX = {
+    "run.token": 40,
+    "write.before_commit": 20,
+    "write.committed": 20,
+    "write.shown": 20,
+    "takeover.claimed": 1,
+    "title.suggested": 2,
+    "title.stored": 2,
+}
+PASSES_MAX_ELSEWHERE = 4
+"""How often a talker makes a process pass a place in a short while."""
 
 
 @pytest.fixture
@@ -84,20 +99,15 @@ async def test_a_death_at_any_named_place_loses_and_doubles_nothing(
     dsn: str, provider: str, tmp_path: Path, half: int
 ) -> None:
     chance = seeded()
-    names = sorted(CRASH_POINTS)[half::2]
-    chance.shuffle(names)
-    if names[0] == "takeover.claimed":
-        # A takeover needs a run that somebody left behind.
-        names.reverse()
+    deaths = places_to_die(sorted(CRASH_POINTS)[half::2], chance)
     await install_audit(dsn)
     env = model_env(provider, TERTULIA_RUN_ATTEMPTS="10")
     survivor = Replica(dsn, tmp_path / "replica.log", env=env)
     with survivor.start():
         async with Client([survivor.url]) as client:
             survivor.kill()
-            for name in names:
+            for name, passes in deaths:
                 await make_jobs_due(dsn)
-                passes = PASSES.get(name, 1)
                 dying = {**env, "TERTULIA_CRASH_AT": f"{name}:{passes}"}
                 with Replica(dsn, tmp_path / "replica.log", env=dying) as victim:
                     await Talker(client, victim, chance).talk_to_death(name)
@@ -107,8 +117,24 @@ async def test_a_death_at_any_named_place_loses_and_doubles_nothing(
             await every_run_ends(dsn)
             await client.history.judge(dsn)
             await every_answered_conversation_gets_a_title(dsn)
-            say(f"{len(names)} deaths, {len(client.history.operations)} sends")
+            places = len({name for name, _ in deaths})
+            sends = len(client.history.operations)
+            say(f"{len(deaths)} deaths at {places} places, {sends} sends: none lost, none doubled")
     await assert_no_call_without_an_attempt(dsn, provider)
+
+
+def places_to_die(names: list[str], chance: random.Random) -> list[tuple[str, int]]:
+    """Return where to die, and at which pass."""
+    deaths: list[tuple[str, int]] = []
+    for number in range(ROUNDS):
+        chance.shuffle(names)
+        if names[0] == "takeover.claimed":
+            # A takeover needs a run that somebody left behind.
+            names.reverse()
+        for name in names:
+            most = PASSES_MAX.get(name, PASSES_MAX_ELSEWHERE)
+            deaths.append((name, chance.randint(1, most) if number else PASSES.get(name, 1)))
+    return deaths
 
 
 async def retry_what_is_unknown(client: Client) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -16,19 +17,29 @@ import pytest
 from tertulia.domain.ids import new_id
 from tertulia.telemetry.tasks import TaskSet
 from tests.kit.chance import say, seeded
+from tests.kit.crowd import spread
+from tests.kit.pair import start_all
 from tests.kit.person import Person
 from tests.kit.postgres_server import PostgresServer, durable_postgres
 from tests.kit.provider_script import DEFAULT_TEXT
 from tests.kit.replica import Replica
+from tests.kit.size import sized
 from tests.kit.stage import fetch, model_env, scripted_provider
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("crashes")]
 
-LOAD_S = 12.0
-KILLS = 6
-"""At least so many, however long they take on a slow machine, within the bound below."""
-LOAD_MAX_S = 45.0
-WRITERS = 8
+SEEDS = sized(1, full=5)
+LOAD_S = sized(12.0, full=120.0)
+KILLS = sized(6, full=30)
+ACKNOWLEDGED = sized(80, full=4_000)
+"""For each seed at least so many, however long it takes on a slow machine, within this bound:"""
+LOAD_MAX_S = sized(45.0, full=400.0)
+KILL_EVERY_S = (sized(0.7, full=1.0), sized(1.3, full=3.0))
+WORKERS = (sized(1, full=2), 2)
+"""Of the two replicas. A replica that is one process is started again from here."""
+WRITERS = sized(8, full=16)
+FALLS = sized(3, full=15)
+"""Of PostgreSQL, each way."""
 PAUSE_S = 0.05
 SERVES_AGAIN_S = 5.0
 
@@ -91,72 +102,80 @@ async def assert_nothing_is_lost_or_doubled(dsn: str, load: Load) -> None:
     assert not miscounted
 
 
+@pytest.mark.timeout(sized(180, full=3_600))
 async def test_no_acknowledged_message_is_lost_when_workers_are_killed(
     dsn: str, provider: str, tmp_path: Path
 ) -> None:
-    chance = seeded()
-    env = model_env(provider)
-    load, kills, tasks = Load(), Kills(), TaskSet()
-    with (
-        Replica(dsn, tmp_path / "one.log", env=env) as one,
-        Replica(dsn, tmp_path / "two.log", workers=2, env=env) as two,
-    ):
-        async with people([one.url, two.url], WRITERS) as writers:
-            work = [tasks.spawn(load.write(writer), name="writer") for writer in writers]
-            await kills.rage(load, one, two, chance)
-            load.end()
-            await asyncio.gather(*work)
-        await assert_nothing_is_lost_or_doubled(dsn, load)
-    say(f"{len(load.acknowledged)} acknowledged, {kills.count} killed")
-    assert kills.count >= KILLS
-    assert len(load.acknowledged) >= 10 * WRITERS
+    env, tasks = model_env(provider), TaskSet()
+    loads: list[Load] = []
+    kills = 0
+    replicas = [
+        Replica(dsn, tmp_path / f"{number}.log", workers=workers, env=env)
+        for number, workers in enumerate(WORKERS)
+    ]
+    with start_all(*replicas):
+        for _ in range(SEEDS):
+            chance, load = seeded(), Load()
+            loads.append(load)
+            async with people([replica.url for replica in replicas], WRITERS) as writers:
+                work = [tasks.spawn(load.write(writer), name="writer") for writer in writers]
+                killed = await rage(load, replicas, chance)
+                load.end()
+                await asyncio.gather(*work)
+            kills += killed
+            await assert_nothing_is_lost_or_doubled(dsn, load)
+    acknowledged = sum(len(load.acknowledged) for load in loads)
+    say(f"{acknowledged} acknowledged, {kills} workers killed: none lost, none doubled")
+    assert kills >= SEEDS * KILLS
+    assert acknowledged >= SEEDS * ACKNOWLEDGED
 
 
-@dataclass
-class Kills:
-    """Random deaths of workers."""
+async def rage(load: Load, replicas: Sequence[Replica], chance: random.Random) -> int:
+    """Kill random workers, each in the middle of its work, and return how many."""
+    begin = killed_at = time.monotonic()
+    kills, tasks = 0, TaskSet()
+    starting: dict[Replica, asyncio.Task[None]] = {}
 
-    count: int = 0
-    _tasks: TaskSet = field(default_factory=TaskSet)
+    def load_s() -> float:
+        is_enough = kills >= KILLS and len(load.acknowledged) >= ACKNOWLEDGED
+        return LOAD_S if is_enough else LOAD_MAX_S
 
-    async def rage(
-        self, load: Load, single: Replica, several: Replica, chance: random.Random
-    ) -> None:
-        """Kill a random worker about once a second, each in the middle of its work.
+    while time.monotonic() - begin < load_s():
+        await asyncio.sleep(chance.uniform(*KILL_EVERY_S))
+        if load.last_answer < killed_at:
+            continue  # Nobody has served since: there is nothing to interrupt.
+        up = [each for each in replicas if each not in starting or starting[each].done()]
+        victims = [(pid, replica) for replica in up for pid in replica.worker_pids()]
+        if not victims:
+            continue
+        victim, replica = chance.choice(victims)
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+            kills += 1
+            killed_at = time.monotonic()
+        if victim == replica.process.pid:
+            starting[replica] = tasks.spawn(start_again(replica), name="start")
+    await asyncio.gather(*starting.values())
+    return kills
 
-        The single one is started again from here.
-        """
-        begin = killed = time.monotonic()
-        starting: asyncio.Task[None] | None = None
-        while time.monotonic() - begin < (LOAD_S if self.count >= KILLS else LOAD_MAX_S):
-            await asyncio.sleep(chance.uniform(0.7, 1.3))
-            if load.last_answer < killed:
-                continue  # Nobody has served since: there is nothing to interrupt.
-            is_up = starting is None or starting.done()
-            victims = [*several.worker_pids(), *([single.process.pid] if is_up else [])]
-            if not victims:
-                continue
-            victim = chance.choice(victims)
-            with suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
-                self.count += 1
-                killed = time.monotonic()
-            if victim == single.process.pid:
-                starting = self._tasks.spawn(self._start_again(single), name="start")
-        if starting is not None:
-            await starting
 
-    async def _start_again(self, replica: Replica) -> None:
-        await asyncio.to_thread(replica.process.wait)
-        await asyncio.to_thread(replica.start)
+async def start_again(replica: Replica) -> None:
+    await asyncio.to_thread(replica.process.wait)
+    await asyncio.to_thread(replica.start)
 
 
 @pytest.fixture(scope="module")
-def durable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    with durable_postgres(tmp_path_factory.mktemp("durable")) as server:
+def durable() -> Iterator[PostgresServer]:
+    # Not below pytest's own directory: another start of pytest closes that to other users, and so
+    # to the one that PostgreSQL runs as where the tests run as root.
+    with (
+        tempfile.TemporaryDirectory(prefix="tertulia-durable-") as home,
+        durable_postgres(Path(home)) as server,
+    ):
         yield server
 
 
+@pytest.mark.timeout(sized(180, full=1_800))
 @pytest.mark.parametrize("fall", ["kill -9", "immediate stop"])
 async def test_no_acknowledged_message_is_lost_when_postgresql_dies(
     durable: PostgresServer, provider: str, tmp_path: Path, fall: str
@@ -168,7 +187,7 @@ async def test_no_acknowledged_message_is_lost_when_postgresql_dies(
         async with people([replica.url], 5) as (talker, *writers):
             work = [tasks.spawn(load.write(writer), name="writer") for writer in writers]
             late_s: list[float] = []
-            for _ in range(3):
+            for _ in range(FALLS):
                 conversation_id = await talker.new_conversation(title="Outage")
                 run_id = await talker.start_run(conversation_id, 'script: {"pace_ms": 40}')
                 await asyncio.sleep(0.5)
@@ -190,5 +209,6 @@ async def test_no_acknowledged_message_is_lost_when_postgresql_dies(
         assert replica.process.pid == pid
         assert replica.process.poll() is None
         await assert_nothing_is_lost_or_doubled(durable.dsn, load)
-    say(f"{len(load.acknowledged)} acknowledged; serves again after {late_s} s")
+    say(f"{FALLS} times {fall}: {len(load.acknowledged)} acknowledged, none lost")
+    say(f"serves again after: {spread(late_s)}")
     assert load.acknowledged

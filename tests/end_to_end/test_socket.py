@@ -1,93 +1,93 @@
 """Promise G-40: the WebSocket promises what the event stream does."""
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections import Counter
+from typing import get_args
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
-from tests.kit.chance import seeded
-from tests.kit.client import Client, Reading, Seen
-from tests.kit.pair import Pair, script
+from tests.kit.chance import say, seeded
+from tests.kit.client import Client, Ending, Reading, Seen
+from tests.kit.crowd import crowd
+from tests.kit.pair import Pair, asked, calls_of, script
+from tests.kit.provider_script import DEFAULT_TEXT
+from tests.kit.size import sized
+from tests.kit.web_socket import connected
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("pair")]
 
-_WAIT_S = 20.0
+RUNS = sized(1, full=600)
+CUTS = sized(12, full=500)
+AT_ONCE = 20
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
+LATE = sized(4, full=16)
+"""Resumes of each run after its end."""
+MIN_RESUMES = sized(8, full=10_000)
 
 
-class Socket:
-    """One connection to `/ws`."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-
-    async def send(self, **frame: object) -> None:
-        await self.connection.send(json.dumps(frame))
-
-    async def any(self) -> dict[str, Any]:
-        """Return the next frame."""
-        async with asyncio.timeout(_WAIT_S):
-            return json.loads(await self.connection.recv())
-
-    async def next(self, kind: str) -> dict[str, Any]:
-        """Return the next frame of that type; others are passed over."""
-        async with asyncio.timeout(_WAIT_S):
-            while (frame := await self.any())["type"] != kind:
-                pass
-        return frame
-
-    async def read(self, reading: Reading, *, stop_after: int | None = None) -> None:
-        """Follow a run from where the reading stands."""
-        await self.send(type="follow", run_id=reading.run_id, after=reading.cursor)
-        count = 0
-        while reading.run is None and count != stop_after:
-            frame = await self.next("event")
-            assert frame["run_id"] == reading.run_id
-            data = json.dumps(frame["data"], ensure_ascii=False, separators=(",", ":"))
-            reading.add(Seen(frame["id"], frame["event"], data))
-            count += 1
-
-    async def close_code(self) -> int:
-        async with asyncio.timeout(_WAIT_S):
-            # Iterating ends with the connection.
-            with suppress(ConnectionClosed):
-                async for _ in self.connection:
-                    pass
-        assert self.connection.close_code is not None
-        return self.connection.close_code
-
-
-@asynccontextmanager
-async def connected(url: str, token: str | None) -> AsyncGenerator[Socket]:
-    async with connect(url.replace("http", "ws", 1) + "/ws", proxy=None) as connection:
-        socket = Socket(connection)
-        if token is not None:
-            await socket.send(type="auth", token=token)
-        yield socket
-
-
-async def test_a_run_is_followed_and_resumed_over_both_replicas(pair: Pair) -> None:
+async def test_runs_are_followed_and_resumed_over_both_replicas(pair: Pair) -> None:
     chance = seeded()
-    content = script("ws", chunks=40, pace_ms=10, reasoning="well, well")
-    async with Client(pair.urls) as client:
-        conversation_id = await client.new_conversation(title="Socket")
-        operation = await client.send(conversation_id, content)
-        reading, connections = Reading(operation.run_id), 0
+    resumes = 0
+
+    async def read_in_pieces(client: Client, run_id: str) -> Reading:
+        nonlocal resumes
+        reading = Reading(run_id)
         while reading.run is None:
-            connections += 1
+            resumes += 1
             async with connected(chance.choice(pair.urls), client.token) as socket:
                 assert (await socket.next("ready"))["user_id"] == client.id
                 await socket.read(reading, stop_after=chance.randint(1, 6))
-        assert connections > 1
+        return reading
+
+    async def one_run(client: Client, number: int) -> None:
+        nonlocal resumes
+        content = script(f"ws-{number}", chunks=40, pace_ms=10, reasoning="well, well")
+        conversation_id = await client.new_conversation(title="Socket")
+        operation = await client.send(conversation_id, content)
+        reading = await read_in_pieces(client, operation.run_id)
         by_stream = await client.read(operation.run_id)
-        assert [(e.id, e.event, e.fields) for e in reading.events] == [
-            (e.id, e.event, e.fields) for e in by_stream.events
-        ]
+        whole = [(e.id, e.event, e.fields) for e in by_stream.events]
+        assert [(e.id, e.event, e.fields) for e in reading.events] == whole
+        for _ in range(LATE):
+            after = chance.randint(0, len(whole) - 1)
+            late = Reading(operation.run_id, str(after))
+            async with connected(chance.choice(pair.urls), client.token) as socket:
+                await socket.read(late)
+            assert [(e.id, e.event, e.fields) for e in late.events] == whole[after:]
+            resumes += 1
+
+    async with Client(pair.urls) as client:
+        await crowd(lambda number: one_run(client, number), count=RUNS, at_once=AT_ONCE)
         await client.history.judge(pair.dsn)
+    say(f"{resumes} resumes of {RUNS} runs over sockets, each exact")
+    assert resumes >= MIN_RESUMES
+
+
+async def test_an_answer_survives_sockets_that_are_cut(pair: Pair) -> None:
+    chance = seeded()
+    contents: list[str] = []
+
+    async def one_socket(client: Client, number: int) -> None:
+        content = script(f"ws-cut-{number}", chunks=30, pace_ms=15)
+        contents.append(content)
+        conversation_id = await client.new_conversation(title="Cut")
+        operation = await client.send(conversation_id, content, url=chance.choice(pair.urls))
+        reading = Reading(operation.run_id)
+        async with connected(chance.choice(pair.urls), client.token) as socket:
+            await socket.read(reading, stop_after=chance.randint(1, 6), client=client)
+            await socket.cut(ENDINGS[number % len(ENDINGS)])
+            run = await client.end_of(operation.run_id)
+            # What is silent would wait for the server's goodbye.
+            await socket.cut("rst")
+        assert (run["status"], run["attempt"]) == ("completed", 1)
+        assert (await client.message(run))["content"] == DEFAULT_TEXT
+
+    async with Client(pair.urls) as client:
+        await crowd(lambda number: one_socket(client, number), count=CUTS, at_once=AT_ONCE)
+        await client.history.judge(pair.dsn)
+    asked_of = Counter(asked(call) for call in calls_of(pair.provider_url))
+    assert {asked_of[content] for content in contents} == {1}
+    say(f"{CUTS} sockets cut; {CUTS} answers completed, with one call each")
 
 
 async def test_one_connection_follows_many_runs(pair: Pair) -> None:

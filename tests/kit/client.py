@@ -31,6 +31,14 @@ class StreamBroken(Exception):  # noqa: N818  it is what happened
     """The stream ended before `done`."""
 
 
+class Refused(StreamBroken):
+    """The server answered with something else than a stream."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(f"{status}: {body}")
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One event as it came over the wire."""
@@ -304,7 +312,7 @@ class Client(Person):
         if stream.status == 204:
             return
         if stream.status != 200:
-            raise StreamBroken(f"{stream.status}: {(await stream.rest()).decode()}")
+            raise Refused(stream.status, (await stream.rest()).decode())
         count = 0
         async with contextlib.aclosing(stream.events(stop_after_bytes=stop_after_bytes)) as events:
             async for seen in events:

@@ -22,6 +22,8 @@ class Script:
     """How many pieces the text is cut into; None cuts at words."""
     repeat: int = 1
     """How many times the text is said."""
+    clock: bool = False
+    """Say the time (seconds since the epoch, and a space) instead of each piece."""
     pace_ms: float = 0
     first_byte_delay_ms: float = 0
     accept_stall: bool = False

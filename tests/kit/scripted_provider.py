@@ -13,6 +13,7 @@ import asyncio
 import json
 import socket
 import struct
+import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,8 @@ class Call:
     tokens_sent: int = 0
     disconnected: bool = False
     """The client left before the answer ended."""
+    left_at: float | None = None
+    """When it did, in seconds since the epoch."""
     ended: bool = False
 
 
@@ -129,7 +132,7 @@ class ScriptedProvider:
         except BrokenOff:
             return web.Response()
         except (ConnectionError, asyncio.CancelledError):
-            call.disconnected = True
+            call.disconnected, call.left_at = True, time.time()
             raise
         else:
             return response
@@ -224,6 +227,8 @@ class _Stream:
             await self._send_raw(f"data: {json.dumps(error)}\n\n".encode())
         if at == script.raw_at:
             await self._send_raw(f"data: {script.raw}\n\n".encode())
+        if script.clock:
+            piece = f"{time.time():.6f} "
         content: Any = {"not": "text"} if script.wrong_types else piece
         chunk = self._chunk({"content": content})
         await self._send(chunk)
