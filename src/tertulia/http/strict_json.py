@@ -23,7 +23,8 @@ _KEY_SHOWN_CHARS = 64
 # Possessive quantifiers: a megabyte of escapes leaves no trail to backtrack.
 _SPACE = r"[ \t\n\r]*+"
 _STRING = r'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
-_NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+"
+# No possessive groups here: those of Python 3.11.2 (Debian 12's) keep what a failed try has eaten.
+_NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
 _VALUE_PATTERN = re.compile(
     rf"{_SPACE}(?:(?P<string>{_STRING})|(?P<number>{_NUMBER})"
     r"|(?P<word>true|false|null)|(?P<open>[\[{]))"
