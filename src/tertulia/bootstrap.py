@@ -39,6 +39,7 @@ from tertulia.telemetry.tasks import TaskSet
 OPENAI_URL = "https://api.openai.com/v1"
 _TASKS_END_S = 3.0
 _ENGINE_CONNECTIONS = 3
+_LISTENING_CONNECTIONS = 1
 """The event writer, the keeper of leases and the notifier; each uses one at a time."""
 _RESTART_S = 1.0
 _HAND_OVER_S = 2.0
@@ -108,7 +109,8 @@ async def running(settings: Settings) -> AsyncGenerator[Services]:
     assert settings.secret_key is not None, "the entrance provides a key"
     models = build_models(settings)
     dsn = settings.database_url.get_secret_value()
-    database = await Database.open(dsn, DatabaseLimits(pool_size=settings.pool_size))
+    for_requests = settings.pool_size - _ENGINE_CONNECTIONS - _LISTENING_CONNECTIONS
+    database = await Database.open(dsn, DatabaseLimits(pool_size=for_requests))
     # Answers are written and leases extended over connections that no request can take.
     engine = await Database.open(dsn, DatabaseLimits(pool_size=_ENGINE_CONNECTIONS))
     tasks, passwords = TaskSet(), Passwords()

@@ -91,7 +91,11 @@ class Settings(BaseSettings):
         default="info", description="The least important log lines that are written."
     )
     pool_size: int = Field(
-        default=10, ge=2, le=200, description="Connections to PostgreSQL of one worker process."
+        default=10,
+        ge=6,
+        le=200,
+        description="Connections to PostgreSQL of one worker process, at most: one listens, three "
+        "write answers, the rest are for requests.",
     )
     cors_origins: list[str] = Field(
         default_factory=list[str],

@@ -309,8 +309,6 @@ class Client(Person):
         stop_after_bytes: int | None,
         stop_after_events: int | None,
     ) -> None:
-        if stream.status == 204:
-            return
         if stream.status != 200:
             raise Refused(stream.status, (await stream.rest()).decode())
         count = 0

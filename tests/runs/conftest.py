@@ -27,7 +27,7 @@ async def app(dsn: str, provider: ScriptedProvider) -> AsyncIterator[Application
             "local_model": False,
             "openai_base_url": provider.base_url,
             "default_model": "openai:scripted",
-            "pool_size": 5,
+            "pool_size": 9,
             "drain_s": 0,
         }
     )

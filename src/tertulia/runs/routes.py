@@ -29,10 +29,11 @@ from tertulia.runs.wire import parse_cursor, refusal, to_events
 
 RETRY_MS = 500
 """How long a reader whose connection was closed waits before it reconnects."""
+NO_RETRY_MS = 24 * 60 * 60 * 1000
+"""The same for one that has seen the end; `EventSource` reconnects all the same."""
 _EVENT_STREAM = "text/event-stream"
 _STREAMS: dict[int | str, dict[str, Any]] = {
     200: {"content": {_EVENT_STREAM: {}}, "description": "The run's events"},
-    204: {"description": "The run has ended, and its reader has seen that: do not reconnect"},
 }
 
 router = APIRouter(tags=["runs"])
@@ -132,8 +133,7 @@ async def follow_run(
 ) -> Response:
     """Follow a run from the start, or from `Last-Event-ID` or `after`, while it runs or later.
 
-    Ends after `done`. On any server, at any time, a cursor gives exactly what came after it: when
-    that is nothing, and never will be anything, 204.
+    Ends after `done`. On any server, at any time, a cursor gives exactly what came after it.
     """
     seen = last_event_id(request)
     if seen is not None:
@@ -184,7 +184,8 @@ async def _stream(
     is_reconnect = seen is not None and asked.idempotent is None
     started = await (asked.find(runs) if is_reconnect else asked.start(runs))
     if started is None:
-        return _told_to_stop()
+        # How such a reader is told to stop (HTML standard, section 9.2.3).
+        return Response(status_code=204)
     return await _events(
         runs,
         started.run,
@@ -204,22 +205,13 @@ async def _events(
     still_allowed: CredentialsCheck,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    if await runs.is_read(run, user_id=user_id, after=after):
-        return _told_to_stop(headers)
+    is_read = await runs.is_read(run, user_id=user_id, after=after)
     return EventStreamResponse(
         to_events(runs.follow(run.id, user_id=user_id, after=after)),
         until=partial(refusal, still_allowed),
-        retry_ms=RETRY_MS,
+        retry_ms=NO_RETRY_MS if is_read else RETRY_MS,
         headers=headers,
     )
-
-
-def _told_to_stop(headers: Mapping[str, str] | None = None) -> Response:
-    """Return what keeps readers such as `EventSource` from asking again and again.
-
-    See the HTML standard, section 9.2.3.
-    """
-    return Response(status_code=204, headers=headers)
 
 
 def _headers(started: Started) -> dict[str, str]:
