@@ -62,6 +62,15 @@ log.info('state', reaches=access.hasHandlers())
     assert lines_of(program)[0]["reaches"] is False
 
 
+def test_what_asyncio_says_of_clients_that_left_is_dropped() -> None:
+    text = written_by(
+        "logging.getLogger('asyncio').warning('socket.send() raised exception.')\n"
+        "logging.getLogger('asyncio').error('Task exception was never retrieved')"
+    )
+    assert "socket.send" not in text
+    assert "never retrieved" in text
+
+
 def test_secrets_are_never_written() -> None:
     program = """
 log.info('login', password='hunter2', headers={'Authorization': 'hunter2', 'Accept': '*/*'})

@@ -194,6 +194,8 @@ def _route_libraries() -> None:
         library.handlers.clear()
         library.propagate = True
         library.setLevel(logging.NOTSET)
+    # Its warnings tell of clients that left while they were being answered, write by write.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     # Uvicorn's access lines hold query strings; the guard writes its own without. A logger that
     # reaches no handler makes uvicorn skip them altogether.
     access = logging.getLogger("uvicorn.access")
