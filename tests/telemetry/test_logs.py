@@ -106,7 +106,7 @@ import asyncpg
 class Refused(Exception): pass
 try:
     try:
-        raise asyncpg.DataError("invalid input: 'dear diary'")
+        raise asyncpg.DataError("invalid input: 'dear" + " diary'")
     except asyncpg.DataError as error:
         raise Refused('the value cannot be stored') from error
 except Refused as error:
@@ -124,7 +124,7 @@ def test_of_a_group_of_errors_each_is_told(options: str) -> None:
     program = """
 import asyncpg
 try:
-    raise ExceptionGroup('two tasks', [asyncpg.DataError("'dear diary'"), KeyError('lost')])
+    raise ExceptionGroup('two tasks', [asyncpg.DataError("'dear" + " diary'"), KeyError('lost')])
 except ExceptionGroup as error:
     log.error('unhandled exception', exc_info=error)
 """
