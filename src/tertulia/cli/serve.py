@@ -151,8 +151,8 @@ class _ToldInWords:
             await self._app(scope, receive, without_traceback)
         except (TertuliaError, ValueError) as error:
             self._terminal.problem(str(error))
-        except Exception:
-            logging.getLogger("tertulia.serve").exception("the server cannot run")
+        except Exception as error:  # noqa: BLE001  nobody else would say why it does not start
+            self._terminal.problem(f"{type(error).__name__}: {error}")
 
 
 def _complete(settings: Settings, dsn: str) -> Settings:
