@@ -12,7 +12,6 @@ from tertulia.domain.models import ModelInfo, ModelSettings
 from tertulia.domain.parts import TextPart
 from tertulia.domain.runs import OnBusy, Run, RunStatus
 from tertulia.llm.catalog import ModelCatalog
-from tertulia.runs import replay
 from tertulia.runs.executor import Executor
 from tertulia.runs.follower import Followed, Follower
 from tertulia.runs.keeper import LEASE
@@ -80,7 +79,7 @@ class RunService:
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
             MessageNotFound: The conversation has no message `send.parent_id`.
-            ModelNotFound: `send.model_type`, or the conversation's model, is not on offer.
+            ModelNotFound: `send.model_type` is not on offer.
             RunActive: The conversation is being answered, and `send.on_busy` is `reject`.
             QueueFull: Too many runs wait for their turn there already.
             Invalid: There is nothing to answer.
@@ -165,8 +164,8 @@ class RunService:
         if not run.status.is_terminal or after == 0:
             return False
         async with self.database.reading() as work:
-            stored = await work.runs.find_replay(run.id, user_id=user_id)
-        return stored is not None and after >= replay.last_seq(stored)
+            end = await work.run_events.end(run.id, user_id=user_id)
+        return end is not None and after >= end
 
     def follow(
         self, run_id: UUID, *, user_id: UUID, after: int = 0
