@@ -152,10 +152,4 @@ class Keeper:
 
     def _tell(self, started: Sequence[HeldRun]) -> None:
         for held in started:
-            self.notifier.changed(
-                "run.started",
-                user_id=held.user_id,
-                conversation_id=held.conversation_id,
-                message_id=held.message_id,
-                run_id=held.id,
-            )
+            self.notifier.run_changed("run.started", held)

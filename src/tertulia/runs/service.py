@@ -289,25 +289,13 @@ class RunService:
                 message_id=new_message.id,
             )
         if run.status is RunStatus.RUNNING:
-            self.notifier.changed(
-                "run.started",
-                user_id=run.user_id,
-                conversation_id=run.conversation_id,
-                message_id=run.message_id,
-                run_id=run.id,
-            )
+            self.notifier.run_changed("run.started", run)
 
     def _tell_stopped(self, runs: Sequence[Run]) -> None:
         for run in runs:
             self.executor.lose(run.id)
             self.follower.feeds.look(run.id)
-            self.notifier.changed(
-                "run.ended",
-                user_id=run.user_id,
-                conversation_id=run.conversation_id,
-                message_id=run.message_id,
-                run_id=run.id,
-            )
+            self.notifier.run_changed("run.ended", run)
         self.notifier.stopped([run.id for run in runs])
 
 

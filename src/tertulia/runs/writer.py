@@ -212,10 +212,4 @@ class EventWriter:
             live.ended.set()
             if finished.another_waits:
                 self.notifier.claimable()
-            self.notifier.changed(
-                "run.ended",
-                user_id=live.held.user_id,
-                conversation_id=live.held.conversation_id,
-                message_id=live.held.message_id,
-                run_id=live.held.id,
-            )
+            self.notifier.run_changed("run.ended", live.held)

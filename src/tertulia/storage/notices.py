@@ -16,7 +16,9 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from tertulia.domain.runs import Run
 from tertulia.storage.database import Database
+from tertulia.storage.repositories.leases import HeldRun
 from tertulia.storage.statements import statement
 
 CHANNEL = "tertulia"
@@ -83,6 +85,16 @@ class Notifier:
         if run_id is not None:
             notice["run_id"] = str(run_id)
         self._send(notice)
+
+    def run_changed(self, what: Change, run: Run | HeldRun) -> None:
+        """The same of a run."""
+        self.changed(
+            what,
+            user_id=run.user_id,
+            conversation_id=run.conversation_id,
+            message_id=run.message_id,
+            run_id=run.id,
+        )
 
     def _name_runs(self, kind: str, run_ids: Iterable[UUID]) -> None:
         ids = [str(run_id) for run_id in run_ids]
