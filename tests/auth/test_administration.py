@@ -99,7 +99,7 @@ class TestSetActive:
         async with asyncio.TaskGroup() as group:
             listener = Listener(database.dsn, heard.put_nowait, listening.set)
             task = group.create_task(listener.run())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await listening.wait()
                 await replace(administration, notifier=notifier).set_active(
                     user.email, is_active=False

@@ -439,7 +439,7 @@ class TestDeleteAccount:
                 group.create_task(Listener(database.dsn, receive, listening.set).run()),
                 group.create_task(auth.notifier.run()),
             ]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await listening.wait()
                 await auth.delete_account(user.id, password=PASSWORD)
                 await told.wait()

@@ -77,7 +77,7 @@ async def test_a_handshake_that_nobody_could_answer_is_refused(
     method: str, fields: list[str], status: int
 ) -> None:
     head = request_head(method, "/ws", *HANDSHAKE, *fields)
-    async with serve(show_fields, protocol=BoundedHttp) as port, asyncio.timeout(5):
+    async with serve(show_fields, protocol=BoundedHttp) as port, asyncio.timeout(30):
         answer = await exchange(port, head)
     assert answer.status == status
 
@@ -194,7 +194,7 @@ async def test_a_refusal_never_stands_in_another_answer() -> None:
         writer.write(b"\x16\x03\x01\r\n\r\n")
         await asyncio.sleep(0.05)
         app.go_on.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await reader.read() == b"b"
         writer.close()
 
@@ -206,7 +206,7 @@ async def test_a_client_that_leaves_is_missed_in_front_of_what_it_pipelined() ->
         writer.write(request_head("GET", "/") * 3)
         await reader.readuntil(b"\r\n\r\na")
         writer.transport.abort()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await app.has_left.wait()
 
 
@@ -219,7 +219,7 @@ async def test_a_body_that_drips_after_its_answer_is_given_up() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
-    async with serve(answer_at_once, protocol=Impatient) as port, asyncio.timeout(5):
+    async with serve(answer_at_once, protocol=Impatient) as port, asyncio.timeout(30):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request_head("GET", "/", CHUNKED))
         await reader.readuntil(b"\r\n\r\n")
@@ -271,5 +271,5 @@ async def unread(port: int) -> AsyncGenerator[socket.socket]:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         peer.setblocking(False)
         await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", port))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             yield peer

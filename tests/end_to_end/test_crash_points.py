@@ -84,7 +84,7 @@ class Talker:
         if cancels:
             await asyncio.sleep(self.chance.uniform(0, 0.05))
             await self.client.call("POST", f"/runs/{operation.run_id}/cancel")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.client.read_some(Reading(operation.run_id))
 
 

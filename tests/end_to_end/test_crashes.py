@@ -41,7 +41,7 @@ WRITERS = sized(8, full=16)
 FALLS = sized(3, full=15)
 """Of PostgreSQL, each way."""
 PAUSE_S = 0.05
-SERVES_AGAIN_S = 5.0
+SERVES_AGAIN_S = sized(15.0, full=5.0)
 
 
 @dataclass

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("draining")]
 
 RESTARTS = sized(4, full=20)
 EXIT_S = 30.0
-TOLD_S = 2.0
+TOLD_S = sized(8.0, full=2.0)
 
 
 @dataclass(frozen=True)
@@ -205,12 +205,12 @@ async def test_an_answer_that_another_server_can_continue_is_handed_over_at_once
     ):
         async with Person([one.url]) as person:
             conversation_id = await person.new_conversation(title="Long")
-            run_id = await person.start_run(conversation_id, 'script: {"pace_ms": 150}')
+            run_id = await person.start_run(conversation_id, 'script: {"pace_ms": 300}')
             await asyncio.sleep(1.5)
             begin = time.monotonic()
             assert await asyncio.to_thread(one.stop) == 0
-            # The rest of the answer would have taken five seconds more.
-            assert time.monotonic() - begin < 4.0
+            # The rest of the answer would have taken more than eleven seconds.
+            assert time.monotonic() - begin < 8.0
             person.urls = [two.url]
             run = await person.end_of(run_id)
             assert (run["status"], run["attempt"]) == ("completed", 2)

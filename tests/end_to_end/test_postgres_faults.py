@@ -41,13 +41,13 @@ TIMES = sized(1, full=10)
 STREAMED_RUNS = sized(12, full=100)
 READERS = 5  # of each of these runs
 REQUESTS = sized(200, full=1_000)
-FIRST_503_S = 2.5
+FIRST_503_S = sized(6.0, full=2.5)
 """The promise is 2 s; the rest is the machine's."""
-SERVES_AGAIN_S = 5.0
-ANSWER_S = 7.0
-HEALTH_P99_S = sized(0.5, full=0.1)
+SERVES_AGAIN_S = sized(15.0, full=5.0)
+ANSWER_S = sized(15.0, full=7.0)
+HEALTH_P99_S = sized(1.5, full=0.1)
 """The promise is 0.1 s, of which a few hundred answers say something."""
-HEALTH_MAX_S = sized(0.5, full=2.0)
+HEALTH_MAX_S = sized(1.5, full=2.0)
 """A loop that is blocked takes seconds."""
 HELD = """
     SELECT count(*) FROM pg_stat_activity

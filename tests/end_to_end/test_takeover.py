@@ -24,8 +24,8 @@ from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("deaths")]
 
-GOES_ON_S = 15.0
-GOES_ON_MEDIAN_S = 10.0
+GOES_ON_S = sized(30.0, full=15.0)
+GOES_ON_MEDIAN_S = sized(20.0, full=10.0)
 ROUNDS = sized(1, full=10)
 FREEZES = sized(3, full=5)
 """Of each pair; what is counted are the runs that were held."""

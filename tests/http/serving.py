@@ -38,7 +38,7 @@ async def serve(
     tasks = TaskSet()
     running = tasks.spawn(server.serve(sockets=[listening]), name="uvicorn")
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not server.started:  # noqa: ASYNC110  uvicorn offers nothing to wait for
                 await asyncio.sleep(0.005)
         yield listening.getsockname()[1]

@@ -45,7 +45,7 @@ class Source:
             self.closed.set()
 
     async def until_closed(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.closed.wait()
 
 
@@ -86,7 +86,7 @@ class TestStream:
         async with serve(streaming(lambda: EventStreamResponse(source.events()))) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request_head("GET", "/"))
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 assert await reader.readuntil(b": \n\n")
             writer.close()
             await source.until_closed()
@@ -97,7 +97,7 @@ class TestStream:
         async with serve(guard) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request_head("GET", "/"))
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 await reader.readuntil(b"id: 1\n")
                 for _ in range(3):
                     await reader.readuntil(b": \n\n")
@@ -112,7 +112,7 @@ class TestStream:
             writer.write(request_head("GET", "/", "Connection: close"))
             await reader.readuntil(b"id: 1\n")
             told.set()
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 assert (await reader.read()).endswith(b"\r\n0\r\n\r\n")
             writer.close()
         assert source.closed.is_set()
@@ -125,7 +125,7 @@ class TestStream:
             writer.write(request_head("GET", "/", "Connection: close"))
             await reader.readuntil(b"id: 5\n")
             told.set()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert (await reader.read()).endswith(b"\r\n0\r\n\r\n")
             writer.close()
         assert source.closed.is_set()

@@ -58,6 +58,7 @@ class TcpProxy:
         self._cut: tuple[int, int, Ending] | None = None
         self._random = random.Random(seed)
         self._links: set[_Link] = set()
+        self._serving: set[asyncio.Task[Any]] = set()
         self._listener: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._flows = asyncio.Event()
@@ -145,12 +146,20 @@ class TcpProxy:
         await self._refuse()
         tasks = [task for link in self._links for task in link.tasks]
         await self._end_all("rst")
+        # What serves ends by itself once its pumps have; what still connects has none.
+        tasks += self._serving
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # A closed transport lets go of its socket one turn of the loop later.
+        await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        task = asyncio.current_task()
+        assert task is not None, "a server's callback runs in a task"
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             await self._flows.wait()
             server_reader, server_writer = await self._connect()

@@ -42,8 +42,8 @@ def text_in(deltas: list[Delta]) -> str:
     return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
 
 
-async def until(condition: Callable[[], bool], *, within_s: float = 1.0) -> None:
-    """Wait for something that another task does; fail if it takes too long."""
+async def until(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
+    """Wait for something that another task does; fail if it does not come at all."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110  what is waited for sets no event
             await asyncio.sleep(0.005)

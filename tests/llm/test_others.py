@@ -270,7 +270,7 @@ async def test_an_unreachable_provider_is_named() -> None:
     await provider.close()
 
 
-async def test_closing_the_stream_closes_the_connection_within_a_second(
+async def test_closing_the_stream_closes_the_connection_at_once(
     provider: OtherProvider, anthropic: Anthropic
 ) -> None:
     anthropic.events = [START, *text_block(0, "Hel")]
@@ -283,7 +283,7 @@ async def test_closing_the_stream_closes_the_connection_within_a_second(
     await until(lambda: anthropic.disconnected)
 
 
-async def test_cancelling_closes_the_connection_within_a_second(
+async def test_cancelling_closes_the_connection_at_once(
     anthropic: Anthropic,
 ) -> None:
     options = {"api_key": "sk-ant-secret-key", "base_url": anthropic.url}
@@ -291,7 +291,7 @@ async def test_cancelling_closes_the_connection_within_a_second(
     anthropic.events = [START, *text_block(0, "Hel")]
     anthropic.stall = True
     task = asyncio.ensure_future(answer(provider))
-    await until(lambda: bool(anthropic.asked), within_s=5)
+    await until(lambda: bool(anthropic.asked))
 
     task.cancel()
 

@@ -17,7 +17,7 @@ from tertulia.storage.repositories.runs import Outcome
 from tertulia.telemetry.tasks import TaskSet
 from tests.storage.running import store_run, texts, write
 
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 
 
 class Here:

@@ -68,7 +68,7 @@ async def test_what_is_said_is_stored_before_it_is_shown(
         bell = feed.changed
         say(writer, live, "one")
         say(writer, live, " two")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             await bell.wait()
         assert feed.since(0) is not None
         assert list(feed.since(0) or ()) == await stored(database, run) == texts("one two")
@@ -85,7 +85,7 @@ async def test_the_end_folds_everything_into_the_message(
     live.hear(Finish("stop", Usage(1, 2), "req"))
     live.end(RunStatus.COMPLETED)
     writer.heard(live)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await live.ended.wait()
     assert await stored(database, run) == []
     async with database.reading() as work:

@@ -54,7 +54,7 @@ async def works(database: Database, times: int) -> bool:
         async with database.transaction() as work:
             await work.connection.all(_SLEEP, seconds=0.02)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await asyncio.gather(*(use() for _ in range(times)))
     return True
 

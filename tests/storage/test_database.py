@@ -47,7 +47,7 @@ async def eventually(
     connection: "asyncpg.Connection[asyncpg.Record]", query: str, *values: object
 ) -> None:
     """Ask until the answer is true."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await connection.fetchval(query, *values):  # noqa: ASYNC110  nobody tells us
             await asyncio.sleep(0.01)
 
@@ -206,7 +206,7 @@ class TestLostConnection:
                 await Database.open(
                     f"postgresql://nobody@127.0.0.1:{port}/none", DatabaseLimits(connect_s=0.3)
                 )
-            assert time.monotonic() - started < 2.5
+            assert time.monotonic() - started < 15
 
 
 async def _kill(admin: "asyncpg.Connection[asyncpg.Record]", work: UnitOfWork) -> None:
@@ -297,7 +297,7 @@ class TestLimits:
             with pytest.raises(Overloaded):
                 async with database.reading():
                     pass
-            assert time.monotonic() - started < 2.5
+            assert time.monotonic() - started < 15
             done.set()
         assert await works(database, 5)
 
@@ -321,7 +321,7 @@ class TestLimits:
                 locked.set()
                 await done.wait()
 
-        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             tasks.create_task(hold())
             await locked.wait()
             with pytest.raises(DatabaseUnavailable):
@@ -352,11 +352,11 @@ class TestLimits:
 
         async def use_for_ever() -> None:
             async with database.transaction() as work:
-                await work.connection.all(SLEEP, seconds=4)
+                await work.connection.all(SLEEP, seconds=60)
 
         using = asyncio.ensure_future(use_for_ever())
         await asyncio.sleep(0.1)
-        async with asyncio.timeout(3.5):
+        async with asyncio.timeout(15):
             await database.close()
         with pytest.raises(DatabaseUnavailable):
             await using

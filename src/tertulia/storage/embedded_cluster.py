@@ -7,10 +7,10 @@ keeps in a file stops it from ever stopping the server once a process was killed
 
 import contextlib
 import os
+import secrets
 import select
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,8 +69,10 @@ class Cluster:
                 "away, or name another directory with --data-dir."
             )
         parent = self.directory.parent
-        new = Path(tempfile.mkdtemp(prefix=_NEW, dir=parent))
+        # Named before it is made, so that whoever is interrupted knows what to remove.
+        new = parent / f"{_NEW}{secrets.token_hex(8)}"
         try:
+            new.mkdir(mode=0o700)
             if self.account:
                 self.account.give(new)
             run_program(
@@ -84,7 +86,7 @@ class Cluster:
             )
             new.rename(self.directory)
         except BaseException:
-            remove_tree(new)
+            _remove_abandoned(new)
             raise
         descriptor = os.open(parent, os.O_RDONLY)
         try:
@@ -268,6 +270,15 @@ def remove_tree(directory: Path) -> None:
             Path(folder).rmdir()
         except OSError:
             continue
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Remove a directory in which a program that was just killed may write a moment longer."""
+    deadline = time.monotonic() + _ORPHANS_END_S
+    remove_tree(directory)
+    while directory.exists() and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        remove_tree(directory)
 
 
 def remove_half_made(data_dir: Path) -> None:

@@ -94,7 +94,7 @@ class TestClaim:
                 claimed.set()
                 await done.wait()
 
-        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             tasks.create_task(claim_and_think())
             await claimed.wait()
             with pytest.raises(IdempotencyKeyInFlight):
