@@ -14,6 +14,7 @@ from tertulia.auth.routes import router as auth_router
 from tertulia.bootstrap import Services, running
 from tertulia.config import Settings
 from tertulia.conversations.routes import router as conversations_router
+from tertulia.dialects.openai.errors import OpenAIErrors
 from tertulia.http.cors import CrossOrigin
 from tertulia.http.errors import register_error_handlers
 from tertulia.http.guard import Guard, GuardLimits
@@ -38,6 +39,7 @@ class Application:
             writing_reads=(_GENERATION,),
             streams=_STREAMS,
         )
+        self._guarded = OpenAIErrors(self._guarded)
         if settings.cors_origins:
             self._guarded = CrossOrigin(self._guarded, origins=settings.cors_origins)
 

@@ -19,7 +19,10 @@ from tertulia.domain.ids import new_id
 from tertulia.domain.models import ProviderFailed
 from tertulia.jobs.worker import JobWorker
 from tertulia.llm.catalog import ModelCatalog
+from tertulia.llm.e5 import bundled_embeddings_path
+from tertulia.llm.embedders import Embedder
 from tertulia.llm.local import BUNDLED_MODEL, LocalModel, bundled_model_path
+from tertulia.llm.local_embeddings import BUNDLED_EMBEDDING_MODEL, LocalEmbedder
 from tertulia.llm.openai_compatible import OpenAICompatible
 from tertulia.llm.others import OtherProvider
 from tertulia.llm.providers import Provider
@@ -150,6 +153,8 @@ def build_models(settings: Settings) -> ModelCatalog:
             cannot be loaded.
     """
     providers: dict[str, Provider] = {}
+    embedders: dict[str, Embedder] = {}
+    default_embedding = None
     default = settings.default_model
     path = settings.local_model_path or bundled_model_path()
     if settings.local_model and path is not None:
@@ -162,7 +167,7 @@ def build_models(settings: Settings) -> ModelCatalog:
         default = default or f"{local.name}:{BUNDLED_MODEL}"
     if settings.openai_base_url or settings.openai_api_key:
         key = settings.openai_api_key
-        providers["openai"] = OpenAICompatible(
+        providers["openai"] = embedders["openai"] = OpenAICompatible(
             "openai",
             settings.openai_base_url or OPENAI_URL,
             key.get_secret_value() if key else None,
@@ -179,9 +184,19 @@ def build_models(settings: Settings) -> ModelCatalog:
             providers[name] = OtherProvider(name, {"api_key": secret.get_secret_value()})
     if settings.bedrock:
         providers["bedrock"] = OtherProvider("bedrock", {})
+    # Costs nothing until somebody asks it, so it is there with any settings.
+    if (folder := bundled_embeddings_path()) is not None:
+        embedders["local"] = LocalEmbedder(folder)
+        default_embedding = f"local:{BUNDLED_EMBEDDING_MODEL}"
     if default is None:
         raise ValueError("There is no bundled model here: name one in TERTULIA_DEFAULT_MODEL")
-    return ModelCatalog(providers, default, _offered(settings, providers))
+    return ModelCatalog(
+        providers,
+        default,
+        _offered(settings, providers),
+        embedders=embedders,
+        default_embedding=default_embedding,
+    )
 
 
 def _offered(settings: Settings, providers: Mapping[str, Provider]) -> Sequence[str] | None:
@@ -242,7 +257,14 @@ def _build(
         ),
         conversations=ConversationService(database, notifier, models.default),
         runs=RunService(
-            database, models, executor, follower, notifier, process_id, settings.run_attempts
+            database,
+            models,
+            executor,
+            follower,
+            notifier,
+            process_id,
+            max_attempts=settings.run_attempts,
+            context_messages=settings.context_messages,
         ),
         changes=changes,
         database=database,

@@ -16,7 +16,8 @@ from tertulia.domain.parts import (
     ToolResultPart,
     text_of,
 )
-from tertulia.runs.prompt import PromptBuilder, as_told
+from tertulia.runs.prompt import Asked, PromptBuilder, as_told
+from tertulia.runs.send import Instructions
 from tertulia.storage.database import Database, DatabaseLimits
 from tests.storage.rows import long_value_blocks, new_conversation, new_user, noise
 
@@ -79,17 +80,23 @@ class Talk:
         return cls(conversation.id, user_id, tip_id)
 
     async def told_by(
-        self, builder: PromptBuilder, *, context_tokens: int | None = None
+        self,
+        builder: PromptBuilder,
+        *,
+        context_tokens: int | None = None,
+        instructions: Instructions | None = None,
     ) -> list[PromptMessage]:
         """Return what a model is told to answer the last message."""
-        told = await builder.build(
+        asked = Asked(
             self.id,
             prompt_id=self.tip_id,
             user_id=self.user_id,
+            instructions=instructions or Instructions(),
+            messages_min=0,
             context_tokens=context_tokens,
             answer_tokens=None,
         )
-        return list(told)
+        return list(await builder.build(asked))
 
 
 async def build(

@@ -206,7 +206,7 @@ class MessageService:
             active = await work.runs.lock_active(conversation_id)
             if any(run.message_id == message_id for run in active):
                 raise RunActive(_WRITTEN)
-            return await work.messages.replace_content(locked, message_id, content)
+            return await work.messages.replace(locked, message_id, [TextPart(content)])
 
     async def delete(self, conversation_id: UUID, message_id: UUID, *, user_id: UUID) -> None:
         """Delete one message; what followed it now follows its parent.

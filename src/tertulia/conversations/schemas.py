@@ -5,7 +5,7 @@ limit, in characters.
 """
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import (
@@ -133,7 +133,7 @@ class ConversationResponse(BaseModel):
 class MessageCreate(Written):
     """A message to be stored."""
 
-    role: Role = Field(
+    role: Literal[Role.USER, Role.ASSISTANT, Role.SYSTEM] = Field(
         description="A `system` message is kept as such, and is no instruction to a model."
     )
     content: Content

@@ -1,5 +1,6 @@
 """Conversations: append-only trees of messages, each with a head."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,11 +11,28 @@ from tertulia.domain.parts import Part
 
 
 class Role(StrEnum):
-    """Who speaks. A client's `system` message is kept, and shown to the model as a user's words."""
+    """Who speaks.
+
+    What clients call `system` or `developer` is kept under that name. Whether a model is told it
+    as an instruction or as a user's words is decided for each run.
+    """
 
     USER = "user"
     ASSISTANT = "assistant"
     SYSTEM = "system"
+    DEVELOPER = "developer"
+    TOOL = "tool"
+
+
+class Retention(StrEnum):
+    """How long a conversation stays."""
+
+    KEPT = "kept"
+    """Until somebody deletes it."""
+    WITH_RUNS = "with_runs"
+    """The same; and it goes with the last of its runs, for nobody asked for more than those."""
+    TEMPORARY = "temporary"
+    """Until its run has ended; no list shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +46,21 @@ class Conversation:
     model_type: str
     """The model that answers unless a run names another."""
     is_archived: bool
+    metadata: Mapping[str, str]
+    """Its owner's notes; at most 16."""
     message_count: int
     head_id: UUID | None
     """The message the conversation currently ends at."""
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to be stored."""
+
+    role: Role
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)

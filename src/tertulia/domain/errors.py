@@ -9,6 +9,7 @@ An error knows what happened; a surface (HTTP, OpenAI's envelope, the terminal) 
     + BadRequest ............. refused as the seeds refuse it                (HTTP 400)
     |   - EmailTaken
     |   - UsernameTaken
+    |   - PreviousResponseNotFound
     + Unauthenticated ........ nobody is known to be asking                  (HTTP 401)
     |   - WrongCredentials
     |   - RefreshTokenReused
@@ -18,6 +19,7 @@ An error knows what happened; a surface (HTTP, OpenAI's envelope, the terminal) 
     |   - WrongPassword
     + NotFound ............... missing, or another user's: the same answer   (HTTP 404)
     |   - ConversationNotFound, MessageNotFound, RunNotFound
+    |   - ItemNotFound
     |   - UserNotFound, ApiKeyNotFound, SessionNotFound
     + Conflict ............... the state of things forbids it now            (HTTP 409)
     |   - RunActive
@@ -104,6 +106,13 @@ class UsernameTaken(BadRequest):
     default_detail = "Username already taken"
 
 
+class PreviousResponseNotFound(BadRequest):
+    """There is no such response to go on from."""
+
+    code = "previous_response_not_found"
+    default_detail = "Previous response not found"
+
+
 class Unauthenticated(TertuliaError):
     """No valid credentials came with the request."""
 
@@ -179,6 +188,13 @@ class RunNotFound(NotFound):
 
     code = "run_not_found"
     default_detail = "Run not found"
+
+
+class ItemNotFound(NotFound):
+    """No such item in this conversation (OpenAI's word for a message, or a part of one)."""
+
+    code = "item_not_found"
+    default_detail = "Item not found"
 
 
 class UserNotFound(NotFound):

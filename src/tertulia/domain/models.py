@@ -48,6 +48,19 @@ class ModelSettings:
     """At most 4 strings at which the answer ends."""
     tools: tuple[Mapping[str, Any], ...] = ()
     """Function tools in OpenAI's shape; their calls end the answer and are the client's to make."""
+    tool_choice: str | Mapping[str, Any] | None = None
+    """`none`, `auto`, `required`, or one function, in OpenAI's shape."""
+    parallel_tool_calls: bool | None = None
+    response_format: Mapping[str, Any] | None = None
+    """`json_object` or `json_schema`, in OpenAI's shape."""
+    presence_penalty: float | None = None
+    """-2 to 2."""
+    frequency_penalty: float | None = None
+    """-2 to 2."""
+    reasoning_effort: str | None = None
+    """`none`, `minimal`, `low`, `medium`, `high` … as the provider knows it."""
+    verbosity: str | None = None
+    """`low`, `medium` or `high`."""
 
 
 @dataclass(frozen=True, slots=True)

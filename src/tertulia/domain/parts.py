@@ -1,5 +1,6 @@
 """What a message is made of."""
 
+import mimetypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -41,13 +42,28 @@ class ToolResultPart:
     type: Literal["tool_result"] = "tool_result"
 
 
-Part: TypeAlias = TextPart | ReasoningPart | ToolCallPart | ToolResultPart
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A picture or another file, for models that can read it."""
+
+    url: str
+    """`data:…` or `https://…`. It is handed to the model's provider; nobody here follows it."""
+    media_type: str | None = None
+    """As in `image/png`; None where only the URL can tell."""
+    name: str | None = None
+    detail: str | None = None
+    """How closely a picture is looked at: `low`, `high` or `auto`."""
+    type: Literal["file"] = "file"
+
+
+Part: TypeAlias = TextPart | ReasoningPart | ToolCallPart | ToolResultPart | FilePart
 
 _BY_TYPE: dict[str, type[Part]] = {
     "text": TextPart,
     "reasoning": ReasoningPart,
     "tool_call": ToolCallPart,
     "tool_result": ToolResultPart,
+    "file": FilePart,
 }
 
 
@@ -66,6 +82,15 @@ def part_to_json(part: Part) -> dict[str, str]:
             return {"type": part.type, "call_id": call_id, "name": name, "arguments": arguments}
         case ToolResultPart(call_id, content):
             return {"type": part.type, "call_id": call_id, "content": content}
+        case FilePart(url, media_type, name, detail):
+            told = {"url": url, "media_type": media_type, "name": name, "detail": detail}
+            return {"type": part.type, **{key: said for key, said in told.items() if said}}
+
+
+def is_picture(part: FilePart) -> bool:
+    """Return whether the file is a picture, as far as its type or its name can tell."""
+    kind = part.media_type or mimetypes.guess_type(part.name or part.url[:2_000])[0] or "image/*"
+    return kind.startswith("image/")
 
 
 def is_plain(parts: Sequence[Part]) -> bool:

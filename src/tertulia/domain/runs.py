@@ -92,6 +92,8 @@ class Run:
     settings: dict[str, Any]
     error: RunError | None
     usage: Usage | None
+    finish_reason: str | None
+    """Why the model stopped: `stop`, `length`, `tool_calls`, `content_filter`; None: it did not."""
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

@@ -152,6 +152,7 @@ class Guard:
             return
         admitted = receive if body is None else replay(body, receive)
         self._waiting.add(answer)
+        scope["state"]["take_time"] = answer.take_time
         try:
             await self._answer_in_time(scope, admitted, answer)
         except Exception as error:  # noqa: BLE001  whatever escapes is logged and answered here
@@ -300,9 +301,7 @@ class _Answer:
                 return
             case "http.response.start" | "websocket.http.response.start":
                 self.status = message["status"]
-                self._waiting.discard(self)
-                if self.start_limit is not None and not self.start_limit.expired():
-                    self.start_limit.reschedule(None)
+                self.take_time()
                 headers = self._headers.complete(message.get("headers", ()))
                 message = {**message, "headers": headers}
             case "websocket.accept":
@@ -319,6 +318,12 @@ class _Answer:
             case _:
                 pass
         await self._send(message)
+
+    def take_time(self) -> None:
+        """Let the answer begin whenever it will: what it waits for now has limits of its own."""
+        self._waiting.discard(self)
+        if self.start_limit is not None and not self.start_limit.expired():
+            self.start_limit.reschedule(None)
 
     async def give(self, response: Response) -> None:
         """Send a whole answer of the guard's own."""

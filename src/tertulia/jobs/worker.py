@@ -103,3 +103,5 @@ class JobWorker:
                 pass
             while await work.sessions.sweep(limit=_SWEEP_LIMIT) == _SWEEP_LIMIT:
                 pass
+            while await work.conversations.sweep(limit=_SWEEP_LIMIT) == _SWEEP_LIMIT:
+                pass

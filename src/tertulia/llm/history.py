@@ -3,10 +3,20 @@
 from collections.abc import Sequence
 
 from tertulia.domain.models import PromptMessage
-from tertulia.domain.parts import Part, ReasoningPart, ToolCallPart, ToolResultPart
+from tertulia.domain.parts import (
+    FilePart,
+    Part,
+    ReasoningPart,
+    ToolCallPart,
+    ToolResultPart,
+    is_picture,
+)
 
 BYTES_PER_TOKEN = 3
 """Of UTF-8. English has about 4, Chinese 3 to 4 (one character), code 3; fewer is the safe side."""
+
+FILE_TOKENS = 1_000
+"""Of a picture: OpenAI counts 85 to about 1,100, Anthropic up to about 1,600."""
 
 MESSAGE_OVERHEAD_TOKENS = 8
 """What a chat template adds around each message: role, separators."""
@@ -90,5 +100,8 @@ def _size_bytes(part: Part) -> int:
         case ReasoningPart():
             # Reasoning is not sent back.
             return 0
+        case FilePart(url):
+            # A picture costs a model what its size in pixels says, not the length of its code.
+            return FILE_TOKENS * BYTES_PER_TOKEN if is_picture(part) else len(url)
         case _:
             return len(part.text.encode(errors="replace"))

@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from tertulia.domain.models import ModelSettings, PromptMessage
-from tertulia.domain.parts import TextPart, ToolCallPart, ToolResultPart, text_of
+from tertulia.domain.parts import (
+    FilePart,
+    Part,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    is_picture,
+    text_of,
+)
 
 from .history import pair_tool_calls
 
@@ -52,6 +60,13 @@ def chat_body(
         "seed": settings.seed,
         "stop": list(settings.stop) or None,
         "tools": list(settings.tools) or None,
+        "tool_choice": settings.tool_choice if settings.tools else None,
+        "parallel_tool_calls": settings.parallel_tool_calls if settings.tools else None,
+        "response_format": settings.response_format,
+        "presence_penalty": settings.presence_penalty,
+        "frequency_penalty": settings.frequency_penalty,
+        "reasoning_effort": settings.reasoning_effort,
+        "verbosity": settings.verbosity,
     }
     body.update((name, value) for name, value in chosen.items() if value is not None)
     if prefix:
@@ -80,7 +95,9 @@ def wire_messages(message: PromptMessage) -> list[dict[str, Any]]:
             {"role": "tool", "tool_call_id": result.call_id, "content": result.content}
             for result in results
         ]
-    wire: dict[str, Any] = {"role": message.role, "content": text_of(message.parts)}
+    has_files = any(isinstance(part, FilePart) for part in message.parts)
+    content = _wire_content(message.parts) if has_files else text_of(message.parts)
+    wire: dict[str, Any] = {"role": message.role, "content": content}
     calls = [part for part in message.parts if isinstance(part, ToolCallPart)]
     if calls:
         wire["tool_calls"] = [
@@ -95,3 +112,22 @@ def wire_messages(message: PromptMessage) -> list[dict[str, Any]]:
         if not any(isinstance(part, TextPart) and part.text for part in message.parts):
             wire["content"] = None
     return [wire]
+
+
+def _wire_content(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Return text, pictures and files, in order, as OpenAI's content parts."""
+    content: list[dict[str, Any]] = []
+    for part in parts:
+        match part:
+            case TextPart(text):
+                content.append({"type": "text", "text": text})
+            case FilePart(url, _, name, detail) if is_picture(part):
+                picture = {"url": url, "detail": detail}
+                kept = {key: value for key, value in picture.items() if value}
+                content.append({"type": "image_url", "image_url": kept})
+            case FilePart(url, _, name, _):
+                file = {"file_data": url, "filename": name or "file"}
+                content.append({"type": "file", "file": file})
+            case _:
+                pass
+    return content

@@ -14,7 +14,8 @@ from tertulia.domain.parts import text_of
 from tertulia.domain.runs import RunError, RunStatus
 from tertulia.llm.catalog import ModelCatalog
 from tertulia.runs.live import LiveRun
-from tertulia.runs.prompt import PromptBuilder
+from tertulia.runs.prompt import Asked, PromptBuilder
+from tertulia.runs.send import Instructions
 from tertulia.runs.settings import settings_from_json
 from tertulia.runs.writer import EventWriter
 from tertulia.storage.answer import Answer
@@ -186,15 +187,18 @@ class Executor:
     async def _request(self, live: LiveRun) -> ModelRequest:
         held = live.held
         settings = settings_from_json(held.settings)
+        asked = Asked(
+            held.conversation_id,
+            prompt_id=held.prompt_id or held.message_id,
+            user_id=held.user_id,
+            instructions=Instructions.stored_in(held.settings),
+            messages_min=held.settings.get("inputs", 0),
+            context_tokens=self.models.info(held.model_type).context_tokens,
+            answer_tokens=settings.max_tokens,
+        )
         while True:
             try:
-                messages = await self.prompts.build(
-                    held.conversation_id,
-                    prompt_id=held.prompt_id or held.message_id,
-                    user_id=held.user_id,
-                    context_tokens=self.models.info(held.model_type).context_tokens,
-                    answer_tokens=settings.max_tokens,
-                )
+                messages = await self.prompts.build(asked)
             except Unavailable:
                 await asyncio.sleep(_DATABASE_RETRY_S)
             else:

@@ -40,12 +40,19 @@ class Follower:
     is_executed_here: Callable[[UUID], bool]
 
     async def follow(
-        self, run_id: UUID, *, user_id: UUID, after: int
+        self, run_id: UUID, *, user_id: UUID, after: int, stays: bool = False
     ) -> AsyncGenerator[Followed, None]:
         """Yield the events numbered above `after`, then how the run ended.
 
         Waits for events as long as the run goes on. Ends early with `Reconnect` when this process
         is stopping, and without a word when the run is deleted.
+
+        Args:
+            run_id: Which run.
+            user_id: Whose.
+            after: The number of the last event that is known.
+            stays: For readers that cannot reconnect: never yield `Reconnect`, read on for as long
+                as the process lasts.
         """
         with self.feeds.followed(run_id) as feed:
             seq = after
@@ -57,7 +64,7 @@ class Follower:
                     return
                 except Unavailable:
                     # The database is away: the reader keeps what it has, and we try again.
-                    if self.feeds.is_draining:
+                    if self.feeds.is_draining and not stays:
                         yield Reconnect()
                         return
                     await asyncio.sleep(_POLL_S)
@@ -69,7 +76,7 @@ class Follower:
                     if seq < ended.seq:
                         yield ended
                     return
-                if self.feeds.is_draining:
+                if self.feeds.is_draining and not stays:
                     yield Reconnect()
                     return
                 if not events and not feed.is_ahead_of(seq):

@@ -2,21 +2,42 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from uuid import UUID
 
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.models import PromptMessage
-from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolResultPart
+from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from tertulia.llm.history import BYTES_PER_TOKEN, fit, pair_tool_calls
+from tertulia.runs.send import Instructions
 from tertulia.storage.database import Database
+from tertulia.storage.unit_of_work import UnitOfWork
 
 _ANSWER_ROOM = 0.25
 """The share of a model's context that is left for its answer, unless the caller says how long."""
 _UNKNOWN_CONTEXT_TOKENS = 128_000
 _CONTENT_BYTES_MAX = 2**22
 """Of text, for the few models that could read more: about a million tokens."""
-_PARTS_BYTES_MAX = 2**20
-"""Of what messages are besides, as stored. Most of it is reasoning, which is not told again."""
+_PARTS_BYTES_MAX = 2**23
+"""Of what messages are besides, as stored: pictures, tool calls, and reasoning, which is not told
+again."""
+_INSTRUCTIONS_MAX = 20
+"""Messages at the beginning of a long branch that are told though others there are not."""
+_INSTRUCTING = (Role.SYSTEM, Role.DEVELOPER)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which message is to be answered, and what its answer is to keep to."""
+
+    conversation_id: UUID
+    prompt_id: UUID
+    user_id: UUID
+    instructions: Instructions
+    messages_min: int
+    """So many messages came with the question: all of them are told."""
+    context_tokens: int | None
+    answer_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,50 +46,87 @@ class PromptBuilder:
 
     database: Database
     system_prompt: str | None
-    """The operator's words to every model. Nobody else's are ever given this role."""
+    """The operator's words to every model, before anybody else's."""
     max_messages: int
     """Of one branch, the newest; older ones, and what does not fit, are not even read."""
 
-    async def build(
-        self,
-        conversation_id: UUID,
-        *,
-        prompt_id: UUID,
-        user_id: UUID,
-        context_tokens: int | None,
-        answer_tokens: int | None,
-    ) -> Sequence[PromptMessage]:
-        """Return what to send so that the model answers the message `prompt_id`."""
-        context = context_tokens or _UNKNOWN_CONTEXT_TOKENS
-        room = int(context * _ANSWER_ROOM) if answer_tokens is None else answer_tokens
+    async def build(self, asked: Asked) -> Sequence[PromptMessage]:
+        """Return what to send so that the model answers the message `asked.prompt_id`."""
+        context = asked.context_tokens or _UNKNOWN_CONTEXT_TOKENS
+        room = int(context * _ANSWER_ROOM) if asked.answer_tokens is None else asked.answer_tokens
         budget_tokens = max(context // 4, context - room)
+        heeds_system = asked.instructions.heeds_system
         async with self.database.reading() as work:
-            newest = await work.messages.list_branch(
-                conversation_id,
-                tip_id=prompt_id,
-                user_id=user_id,
-                limit=self.max_messages,
-                newest_first=True,
-                content_bytes=min(budget_tokens * BYTES_PER_TOKEN, _CONTENT_BYTES_MAX),
-                parts_bytes=_PARTS_BYTES_MAX,
-            )
-        told = [shown for message in reversed(newest) for shown in as_told(message)]
-        if self.system_prompt:
-            told.insert(0, PromptMessage("system", (TextPart(self.system_prompt),)))
-        return pair_tool_calls(fit(told, budget_tokens=budget_tokens))
+            messages = await self._read(work, asked, budget_tokens)
+        told = [
+            PromptMessage("system", (TextPart(text),))
+            for text in (self.system_prompt, asked.instructions.text)
+            if text
+        ]
+        for message in messages:
+            told += as_told(message, heeds_system=heeds_system)
+        return pair_tool_calls(fit(_joined(told), budget_tokens=budget_tokens))
+
+    async def _read(self, work: UnitOfWork, asked: Asked, budget_tokens: int) -> Sequence[Message]:
+        newest = await work.messages.list_branch(
+            asked.conversation_id,
+            tip_id=asked.prompt_id,
+            user_id=asked.user_id,
+            limit=max(self.max_messages, asked.messages_min),
+            newest_first=True,
+            content_bytes=min(budget_tokens * BYTES_PER_TOKEN, _CONTENT_BYTES_MAX),
+            parts_bytes=_PARTS_BYTES_MAX,
+        )
+        if newest.is_last or not asked.instructions.heeds_system:
+            return newest[::-1]
+        first = await work.messages.list_branch(
+            asked.conversation_id,
+            tip_id=asked.prompt_id,
+            user_id=asked.user_id,
+            limit=_INSTRUCTIONS_MAX,
+        )
+        leading = takewhile(lambda message: message.role in _INSTRUCTING, first)
+        oldest_read = newest[-1].seq
+        return [*(each for each in leading if each.seq < oldest_read), *newest[::-1]]
 
 
-def as_told(message: Message) -> Sequence[PromptMessage]:
+def as_told(message: Message, *, heeds_system: bool = False) -> Sequence[PromptMessage]:
     """Return a stored message as a model is told it: nothing, one message, or more.
 
-    A client may store messages of the role `system`; to the model they are a user's words, for
-    only the operator instructs it. Reasoning is not told again. Tool results get the role that
-    providers want them in.
+    Clients may store messages of the role `system`; unless the run heeds them, they are a user's
+    words to the model, for only the operator instructs it. Reasoning is not told again. Tool
+    results get the role that providers want them in; what was said after one is a new message.
     """
-    said: list[Part] = [
-        part for part in message.parts if not isinstance(part, (ReasoningPart, ToolResultPart))
-    ]
-    results = [part for part in message.parts if isinstance(part, ToolResultPart)]
     role = "assistant" if message.role is Role.ASSISTANT else "user"
-    told = [PromptMessage(role, tuple(said))] if said else []
-    return [*told, *(PromptMessage("tool", (result,)) for result in results)]
+    if heeds_system and message.role in _INSTRUCTING:
+        role = "system"
+    told: list[PromptMessage] = []
+    said: list[Part] = []
+    for part in message.parts:
+        if isinstance(part, ToolResultPart):
+            if said:
+                told.append(PromptMessage(role, tuple(said)))
+                said = []
+            told.append(PromptMessage("tool", (part,)))
+        elif not isinstance(part, ReasoningPart):
+            said.append(part)
+    if said:
+        told.append(PromptMessage(role, tuple(said)))
+    return told
+
+
+def _joined(told: Sequence[PromptMessage]) -> list[PromptMessage]:
+    """Return the messages with tool calls joined to what the model said before them.
+
+    Some protocols bring every call as an item of its own. Providers want the calls that were made
+    at once in one message.
+    """
+    joined: list[PromptMessage] = []
+    for message in told:
+        before = joined[-1] if joined else None
+        calls = any(isinstance(part, ToolCallPart) for part in message.parts)
+        if before is not None and calls and before.role == message.role == "assistant":
+            joined[-1] = PromptMessage("assistant", (*before.parts, *message.parts))
+        else:
+            joined.append(message)
+    return joined

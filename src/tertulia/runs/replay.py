@@ -7,7 +7,7 @@ years later is given the very events it has not seen, number by number.
 
 from collections.abc import Iterator
 
-from tertulia.domain.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from tertulia.domain.runs import EventKind, RunEvent
 from tertulia.storage.repositories.runs import Replay
 
@@ -24,21 +24,26 @@ def events_after(replay: Replay, after: int) -> Iterator[RunEvent]:
     seq, begin, end = replay.restart_seq, 0, 0
     marks = iter(replay.marks)
     for part in replay.parts:
-        match part:
-            case TextPart(text) | ReasoningPart(text):
-                kind = EventKind.TEXT if isinstance(part, TextPart) else EventKind.REASONING
-                base, end_of_part = end, end + len(text)
-                while end < end_of_part:
-                    seq, begin, end = seq + 1, end, next(marks)
-                    if seq > after:
-                        yield RunEvent(seq, kind, {"delta": text[begin - base : end - base]})
-            case ToolCallPart(call_id, name, arguments):
-                seq, end = seq + 1, next(marks)
+        if isinstance(part, (TextPart, ReasoningPart)):
+            kind = EventKind.TEXT if isinstance(part, TextPart) else EventKind.REASONING
+            base, end_of_part = end, end + len(part.text)
+            while end < end_of_part:
+                seq, begin, end = seq + 1, end, next(marks)
                 if seq > after:
-                    data = {"call_id": call_id, "name": name, "arguments": arguments}
-                    yield RunEvent(seq, EventKind.TOOL_CALL, data)
-            case ToolResultPart(call_id, content):
-                seq, end = seq + 1, next(marks)
-                if seq > after:
-                    data = {"call_id": call_id, "content": content}
-                    yield RunEvent(seq, EventKind.TOOL_RESULT, data)
+                    yield RunEvent(seq, kind, {"delta": part.text[begin - base : end - base]})
+        else:
+            seq, end = seq + 1, next(marks)
+            if seq > after and (event := _event_of(part, seq)) is not None:
+                yield event
+
+
+def _event_of(part: Part, seq: int) -> RunEvent | None:
+    """Return the event that brought a whole part; None if none did."""
+    match part:
+        case ToolCallPart(call_id, name, arguments):
+            data = {"call_id": call_id, "name": name, "arguments": arguments}
+            return RunEvent(seq, EventKind.TOOL_CALL, data)
+        case ToolResultPart(call_id, content):
+            return RunEvent(seq, EventKind.TOOL_RESULT, {"call_id": call_id, "content": content})
+        case _:
+            return None

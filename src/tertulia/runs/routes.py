@@ -24,7 +24,8 @@ from tertulia.http.paging import (
 )
 from tertulia.http.sse import EventStreamResponse, last_event_id
 from tertulia.runs.schemas import CONTENT_CHARS_MAX, ModelResponse, RunCreate, RunResponse
-from tertulia.runs.service import RunService, Send, Started
+from tertulia.runs.send import Send
+from tertulia.runs.service import RunService, Started
 from tertulia.runs.wire import parse_cursor, refusal, to_events
 
 RETRY_MS = 500
@@ -90,7 +91,7 @@ async def generate_stream(
     still_allowed: StillAllowed,
 ) -> Response:
     """Send a message and read its answer as it is written (example 7-15 of the first seed)."""
-    asked = _Asked(conversation_id, Send(content=prompt), user.id, idempotent)
+    asked = _Asked(conversation_id, Send.of_text(prompt), user.id, idempotent)
     return await _stream(request, runs, asked, still_allowed)
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from tertulia.domain.models import ModelInfo, ModelSettings, Usage
 from tertulia.domain.runs import OnBusy, Run, RunStatus
-from tertulia.runs.service import Send
+from tertulia.runs.send import Send, user_says
 
 CONTENT_CHARS_MAX = 100_000
 MODEL_NAME_CHARS_MAX = 200
@@ -68,7 +68,7 @@ class RunCreate(BaseModel):
     def to_send(self) -> Send:
         """Return it in the service's words."""
         return Send(
-            content=self.content,
+            messages=() if self.content is None else [user_says(self.content)],
             parent_id=self.parent_id,
             model_type=self.model_type,
             on_busy=self.on_busy,

@@ -1,21 +1,21 @@
 """The use cases of runs: start, look up, follow, cancel."""
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from uuid import UUID
 
-from tertulia.domain.conversations import Role
-from tertulia.domain.errors import Invalid, QueueFull, RunActive
+from tertulia.domain.conversations import Message, Role
+from tertulia.domain.errors import MessageNotFound, QueueFull, RunActive, RunNotFound
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
-from tertulia.domain.models import ModelInfo, ModelSettings
-from tertulia.domain.parts import TextPart
+from tertulia.domain.models import ModelInfo
 from tertulia.domain.runs import OnBusy, Run, RunStatus
 from tertulia.llm.catalog import ModelCatalog
 from tertulia.runs.executor import Executor
 from tertulia.runs.follower import Followed, Follower
 from tertulia.runs.keeper import LEASE
-from tertulia.runs.settings import settings_to_json
+from tertulia.runs.opening import Opened, lock_or_create, open_for
+from tertulia.runs.send import NewConversation, Send
 from tertulia.storage.database import Database, retried
 from tertulia.storage.ending import CANCELLED, end_as_stored
 from tertulia.storage.notices import Notifier
@@ -27,19 +27,6 @@ from tertulia.telemetry.crash_points import crash_point
 
 _QUEUE_MAX = 100
 """Runs that may wait for their turn in one conversation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """What somebody wants answered, and how."""
-
-    content: str | None
-    """The user's new message; None to answer (again) a message that is there."""
-    parent_id: UUID | None = None
-    """The message that `content` follows, or without it the one to answer; None: the head."""
-    model_type: str | None = None
-    on_busy: OnBusy = OnBusy.REJECT
-    settings: ModelSettings = field(default_factory=ModelSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +48,28 @@ class RunService:
     notifier: Notifier
     process_id: UUID
     max_attempts: int
+    context_messages: int
+    """Of one branch, the newest that a model is told."""
 
     @retried
     async def start(
         self,
-        conversation_id: UUID,
+        where: UUID | NewConversation,
         send: Send,
         *,
         user_id: UUID,
         idempotent: IdempotentRequest | None = None,
     ) -> Started:
-        """Store the user's message and the run that answers it, and begin.
+        """Store what is sent and the run that answers it, and begin.
 
         One transaction; when it has committed this process executes the run at once, unless the
         conversation is busy and the run has to wait for its turn.
+
+        Args:
+            where: The id of a conversation, or one to be made.
+            send: What is asked for.
+            user_id: Whose.
+            idempotent: The run that this request made before is returned as it is now.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
@@ -95,27 +90,36 @@ class RunService:
             if earlier is not None:
                 return Started(await work.runs.get(earlier, user_id=user_id), is_replay=True)
             named = self.models.resolve(send.model_type) if send.model_type else None
-            conversation = await work.conversations.lock(conversation_id, user_id=user_id)
+            conversation = await lock_or_create(
+                work,
+                where,
+                user_id=user_id,
+                model_type=named or self.models.default,
+                copied_max=self.context_messages,
+            )
             crash_point("send.locked")
             waits, stopped = await self._make_way(work, conversation, send.on_busy)
-            prompt, conversation = await self._prompt(work, conversation, send)
+            opened = await open_for(work, conversation, send)
             run = await self._store(
                 work,
                 run_id,
-                conversation=conversation,
-                prompt=prompt,
+                opened=opened,
                 model_type=named or self.models.resolve(conversation.model_type, strict=False),
-                settings=send.settings,
+                send=send,
                 owner=None if waits or leaves else self.process_id,
             )
             crash_point("send.before_commit")
         crash_point("send.committed")
         if run.status is RunStatus.RUNNING:
-            self.executor.begin(_held(run, prompt, max_attempts=self.max_attempts))
+            self.executor.begin(_held(run, opened.prompt, max_attempts=self.max_attempts))
         else:
             # Also where it waits for its turn: what it waits for may have just ended.
             self.notifier.claimable()
-        self._tell(run, prompt if send.content is not None else None, stopped)
+        if not isinstance(where, UUID):
+            self.notifier.changed(
+                "conversation.created", user_id=user_id, conversation_id=run.conversation_id
+            )
+        self._tell(run, opened, stopped)
         return Started(run, is_replay=False)
 
     async def get(self, run_id: UUID, *, user_id: UUID) -> Run:
@@ -167,11 +171,28 @@ class RunService:
             end = await work.run_events.end(run.id, user_id=user_id)
         return end is not None and after >= end
 
+    async def get_answer(self, run_id: UUID, *, user_id: UUID) -> tuple[Run, Message]:
+        """Return the user's run and its answer, which is empty until the run has ended.
+
+        Raises:
+            RunNotFound: No such run, or it is another user's.
+        """
+        async with self.database.reading() as work:
+            run = await work.runs.get(run_id, user_id=user_id)
+            try:
+                answer = await work.messages.get(
+                    run.message_id, conversation_id=run.conversation_id, user_id=user_id
+                )
+            except MessageNotFound:
+                # Deleted between the two statements, and the run with it.
+                raise RunNotFound from None
+        return run, answer
+
     def follow(
-        self, run_id: UUID, *, user_id: UUID, after: int = 0
+        self, run_id: UUID, *, user_id: UUID, after: int = 0, stays: bool = False
     ) -> AsyncGenerator[Followed, None]:
         """Follow a run that is known to be the user's; see `Follower.follow`."""
-        return self.follower.follow(run_id, user_id=user_id, after=after)
+        return self.follower.follow(run_id, user_id=user_id, after=after, stays=stays)
 
     @retried
     async def cancel(self, run_id: UUID, *, user_id: UUID) -> Run:
@@ -222,44 +243,26 @@ class RunService:
                     stopped.append(finished.run)
                 return False, stopped
 
-    async def _prompt(
-        self, work: UnitOfWork, conversation: LockedConversation, send: Send
-    ) -> tuple[Place, LockedConversation]:
-        """Return the place of the message to answer, stored first if it is new."""
-        place = work.messages.head(conversation)
-        if send.parent_id is not None or (send.content is None and place.id is not None):
-            place = await work.messages.place(conversation, send.parent_id or place.id)
-        if send.content is None:
-            if place.role is None or place.role is Role.ASSISTANT:
-                wrong = "body.content" if send.parent_id is None else "body.parent_id"
-                raise Invalid("There is no user's message to answer there", field=wrong)
-            return place, conversation
-        message, conversation = await work.messages.append(
-            conversation,
-            new_id(),
-            parent=place,
-            role=Role.USER,
-            parts=(TextPart(send.content),),
-        )
-        tip = replace(work.messages.head(conversation), role=message.role)
-        return tip, conversation
-
     async def _store(
         self,
         work: UnitOfWork,
         run_id: UUID,
         *,
-        conversation: LockedConversation,
-        prompt: Place,
+        opened: Opened,
         model_type: str,
-        settings: ModelSettings,
+        send: Send,
         owner: UUID | None,
     ) -> Run:
         """Store an answer that is still empty, and the run that will write it."""
+        conversation = opened.conversation
+        if send.title is not None and conversation.title is None:
+            await work.conversations.set_title_if_untitled(
+                conversation.id, send.title, user_id=conversation.user_id
+            )
         answer, _ = await work.messages.append(
             conversation,
             new_id(),
-            parent=prompt,
+            parent=opened.prompt,
             role=Role.ASSISTANT,
             parts=(),
             run_id=run_id,
@@ -272,21 +275,22 @@ class RunService:
             message_id=answer.id,
             seq=answer.seq,
             model_type=model_type,
-            settings=settings_to_json(settings),
+            settings=send.stored_settings(),
             max_attempts=self.max_attempts,
             owner=owner,
             lease=LEASE,
         )
 
-    def _tell(self, run: Run, new_message: Place | None, stopped: Sequence[Run]) -> None:
+    def _tell(self, run: Run, opened: Opened, stopped: Sequence[Run]) -> None:
         if stopped:
             self._tell_stopped(stopped)
-        if new_message is not None:
+        if opened.new:
+            # One notice, however many messages came: it says where to look from.
             self.notifier.changed(
                 "message.created",
                 user_id=run.user_id,
                 conversation_id=run.conversation_id,
-                message_id=new_message.id,
+                message_id=opened.prompt.id,
             )
         if run.status is RunStatus.RUNNING:
             self.notifier.run_changed("run.started", run)

@@ -1,30 +1,29 @@
-"""A run's settings, between the wire, the row and the model."""
+"""How an answer is asked for, between the wire, the row and the model."""
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from tertulia.domain.models import ModelSettings
 
+_LISTS = frozenset({"stop", "tools"})
+
 
 def settings_to_json(settings: ModelSettings) -> dict[str, Any]:
     """Return the settings as they are stored: only those that were given."""
-    values: dict[str, Any] = {
-        "temperature": settings.temperature,
-        "top_p": settings.top_p,
-        "max_tokens": settings.max_tokens,
-        "seed": settings.seed,
-        "stop": list(settings.stop) or None,
-        "tools": [dict(tool) for tool in settings.tools] or None,
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    return {
+        name: list(value) if name in _LISTS else value
+        for name, value in values.items()
+        if value is not None and value != ()
     }
-    return {name: value for name, value in values.items() if value is not None}
 
 
-def settings_from_json(values: dict[str, Any]) -> ModelSettings:
-    """Return the settings that `settings_to_json` wrote."""
-    return ModelSettings(
-        temperature=values.get("temperature"),
-        top_p=values.get("top_p"),
-        max_tokens=values.get("max_tokens"),
-        seed=values.get("seed"),
-        stop=tuple(values.get("stop", ())),
-        tools=tuple(values.get("tools", ())),
-    )
+def settings_from_json(values: Mapping[str, Any]) -> ModelSettings:
+    """Return the settings that `settings_to_json` wrote, without what else is stored with them."""
+    given: dict[str, Any] = {
+        field.name: tuple(values[field.name]) if field.name in _LISTS else values[field.name]
+        for field in fields(ModelSettings)
+        if field.name in values
+    }
+    return ModelSettings(**given)

@@ -18,7 +18,7 @@ import pytest
 from tertulia.domain.ids import new_id
 from tertulia.storage.database import Database
 from tertulia.storage.embedded import EmbeddedPostgres
-from tertulia.storage.repositories import conversations, message_lists, messages
+from tertulia.storage.repositories import conversations, message_lists, message_statements, messages
 from tests.conftest import TEMPLATE, database_dsn
 from tests.storage.rows import MODEL, explain, new_conversation, new_user
 
@@ -253,7 +253,7 @@ async def test_a_step_on_the_tree_looks_up_a_few_rows(large: Large) -> None:
     )
     for id_ in (earlier, large.tip_id):
         for generic in (False, True):
-            for query in (messages._PLACE, messages._GET):
+            for query in (message_statements.PLACE, message_statements.GET):
                 plan = await explain(large.database, query, generic=generic, **large.owned, id=id_)
                 assert "Seq Scan" not in plan.kinds, (query.sql, plan.kinds)
                 assert plan.rows_read <= 2
@@ -268,7 +268,7 @@ async def test_appending_touches_no_more_in_a_long_history(large: Large) -> None
             locked = await work.conversations.lock(conversation_id, user_id=large.user_id)
         plan = await explain(
             large.database,
-            messages._APPEND,
+            message_statements.APPEND,
             generic=True,
             id=new_id(),
             conversation_id=conversation_id,

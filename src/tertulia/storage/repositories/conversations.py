@@ -1,13 +1,25 @@
 """Conversations: listing, changing, locking."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Boolean, DateTime, Integer, Text, Uuid, bindparam, delete, select, tuple_
+from sqlalchemy import (
+    Boolean,
+    DateTime,
+    Integer,
+    Text,
+    Uuid,
+    bindparam,
+    delete,
+    literal_column,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
-from tertulia.domain.conversations import Conversation
+from tertulia.domain.conversations import Conversation, Retention
 from tertulia.domain.errors import ConversationNotFound
 from tertulia.storage.connection import Row
 from tertulia.storage.repositories.base import Repository
@@ -23,6 +35,7 @@ _SHOWN = (
     t.c.title,
     t.c.model_type,
     t.c.is_archived,
+    t.c.metadata,
     t.c.message_count,
     t.c.head_id,
     t.c.created_at,
@@ -44,6 +57,8 @@ _CREATE = statement(
         user_id=bindparam("user_id"),
         title=bindparam("title"),
         model_type=bindparam("model_type"),
+        metadata=bindparam("metadata", type_=JSONB()),
+        retention=bindparam("retention"),
     )
     .returning(*_SHOWN)
 )
@@ -53,10 +68,11 @@ _UPDATE = statement(
         title = NULLIF(COALESCE(:title, title), ''),
         model_type = COALESCE(:model_type, model_type),
         is_archived = COALESCE(:is_archived, is_archived),
+        metadata = COALESCE(CAST(:metadata AS jsonb), metadata),
         updated_at = now()
     WHERE id = :id AND user_id = :user_id
-    RETURNING id, user_id, title, model_type, is_archived, message_count, head_id, created_at,
-        updated_at
+    RETURNING id, user_id, title, model_type, is_archived, metadata, message_count, head_id,
+        created_at, updated_at
     """
 )
 _TITLE_IF_UNTITLED = statement(
@@ -74,8 +90,32 @@ _SET_HEAD = statement(
 )
 
 
+_DELETE_UNUSED = statement(
+    """
+    DELETE FROM conversations c WHERE id = :id AND user_id = :user_id AND retention = :retention
+        AND NOT EXISTS (SELECT FROM runs WHERE conversation_id = c.id)
+    """
+)
+# A run may live for a day (`TERTULIA_RUN_DEADLINE_S`); who started it usually deletes this at once.
+_SWEEP = statement(
+    """
+    DELETE FROM conversations WHERE id IN (
+        SELECT id FROM conversations c
+        WHERE retention = 'temporary' AND created_at < now() - INTERVAL '1 hour'
+            AND NOT EXISTS (SELECT FROM runs
+                WHERE conversation_id = c.id AND status IN ('queued', 'running'))
+        ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    """
+)
+
+
 def _list_statement(*, archived: bool, model_type: bool, after: bool) -> Statement:
-    query = select(*_SHOWN).where(t.c.user_id == bindparam("user_id", type_=Uuid()))
+    query = select(*_SHOWN).where(
+        t.c.user_id == bindparam("user_id", type_=Uuid()),
+        # Not a parameter: the planner would guess that it leaves many out.
+        t.c.retention != literal_column(f"'{Retention.TEMPORARY.value}'"),
+    )
     if archived:
         query = query.where(t.c.is_archived == bindparam("archived", type_=Boolean()))
     if model_type:
@@ -127,14 +167,26 @@ class ConversationRepository(Repository):
     """Questions about conversations."""
 
     async def create(
-        self, id_: UUID, *, user_id: UUID, title: str | None, model_type: str
+        self,
+        id_: UUID,
+        *,
+        user_id: UUID,
+        title: str | None,
+        model_type: str,
+        metadata: Mapping[str, str] | None = None,
+        retention: Retention = Retention.KEPT,
     ) -> Conversation:
         """Store a new, empty conversation."""
-        return _shown(
-            await self._connection.one(
-                _CREATE, id=id_, user_id=user_id, title=title, model_type=model_type
-            )
+        row = await self._connection.one(
+            _CREATE,
+            id=id_,
+            user_id=user_id,
+            title=title,
+            model_type=model_type,
+            metadata=dict(metadata or {}),
+            retention=retention.value,
         )
+        return _shown(row)
 
     async def get(self, id_: UUID, *, user_id: UUID) -> Conversation:
         """Return the user's conversation.
@@ -212,6 +264,7 @@ class ConversationRepository(Repository):
         title: str | None = None,
         model_type: str | None = None,
         is_archived: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Conversation:
         """Change what is given and return the conversation.
 
@@ -221,6 +274,7 @@ class ConversationRepository(Repository):
             title: The new title, or None to keep it; an empty one removes it.
             model_type: The new model, or None to keep it.
             is_archived: The new state, or None to keep it.
+            metadata: All of the new notes, or None to keep those there are.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
@@ -232,6 +286,7 @@ class ConversationRepository(Repository):
             title=title,
             model_type=model_type,
             is_archived=is_archived,
+            metadata=None if metadata is None else dict(metadata),
         )
         if row is None:
             raise ConversationNotFound
@@ -273,6 +328,17 @@ class ConversationRepository(Repository):
         if not await self._connection.run(_DELETE, id=id_, user_id=user_id):
             raise ConversationNotFound
 
+    async def delete_unused(self, id_: UUID, *, user_id: UUID, retention: Retention) -> bool:
+        """Delete the conversation if it is kept so, and has no runs; say whether that was done."""
+        found = await self._connection.run(
+            _DELETE_UNUSED, id=id_, user_id=user_id, retention=retention.value
+        )
+        return found > 0
+
+    async def sweep(self, *, limit: int) -> int:
+        """Delete up to `limit` old temporary conversations of all users; return how many."""
+        return await self._connection.run(_SWEEP, limit=limit)
+
 
 def _shown(row: Row) -> Conversation:
     return Conversation(
@@ -281,6 +347,7 @@ def _shown(row: Row) -> Conversation:
         title=row.title,
         model_type=row.model_type,
         is_archived=row.is_archived,
+        metadata=row.metadata,
         message_count=row.message_count,
         head_id=row.head_id,
         created_at=row.created_at,

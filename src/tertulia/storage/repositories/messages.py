@@ -6,14 +6,18 @@ way from the root to any message, `seq` only grows. So a page of a branch is a f
 one for each branch on the way, however long the conversation is.
 """
 
+import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
-from tertulia.domain.conversations import Generation, Message, Role
+from tertulia.domain.conversations import Generation, Message, NewMessage, Role
 from tertulia.domain.errors import MessageNotFound
+from tertulia.domain.ids import new_id
 from tertulia.domain.parts import (
     Part,
+    ReasoningPart,
     TextPart,
     is_plain,
     part_from_json,
@@ -22,87 +26,10 @@ from tertulia.domain.parts import (
 )
 from tertulia.storage.connection import Row
 from tertulia.storage.repositories import message_lists as lists
+from tertulia.storage.repositories import message_statements as sql
 from tertulia.storage.repositories.base import Repository
 from tertulia.storage.repositories.conversations import LockedConversation
-from tertulia.storage.statements import statement
 
-_APPEND = statement(
-    """
-    WITH moved AS (
-        UPDATE conversations SET last_seq = :seq, last_branch = GREATEST(last_branch, :branch),
-            message_count = message_count + 1, head_id = :id, head_seq = :seq,
-            head_branch = :branch, head_is_tip = true, updated_at = now()
-        WHERE id = :conversation_id
-    ), forked AS (
-        INSERT INTO branches (conversation_id, number, parent_number, forked_at_seq)
-        SELECT :conversation_id, :branch, :parent_branch, :parent_seq WHERE :forks
-    )
-    INSERT INTO messages (id, conversation_id, parent_id, seq, branch, role, content, parts,
-        run_id, model_type)
-    VALUES (:id, :conversation_id, :parent_id, :seq, :branch, :role, :content, :parts,
-        :run_id, :model_type)
-    RETURNING *
-    """
-)
-_PLACE = statement(
-    """
-    SELECT parent.seq, parent.branch, parent.role, NOT EXISTS (
-        SELECT FROM messages later
-        WHERE later.conversation_id = parent.conversation_id
-            AND later.branch = parent.branch AND later.seq > parent.seq
-    ) AS is_tip
-    FROM messages parent WHERE parent.id = :id AND parent.conversation_id = :conversation_id
-    """
-)
-_GET = statement(
-    """
-    SELECT m.* FROM messages m JOIN conversations c ON c.id = m.conversation_id
-    WHERE m.id = :id AND m.conversation_id = :conversation_id AND c.user_id = :user_id
-    """
-)
-_REPLACE_CONTENT = statement(
-    """
-    WITH renumbered AS (
-        UPDATE runs SET restart_seq = restart_seq + cardinality(marks) + 2,
-            restart_attempt = attempt,
-            marks = CASE WHEN :content = '' THEN '{}' ELSE ARRAY[char_length(:content)] END
-        WHERE message_id = :id
-    )
-    UPDATE messages SET content = :content, parts = NULL, updated_at = now()
-    WHERE id = :id AND conversation_id = :conversation_id RETURNING *
-    """
-)
-_PARENTS = statement("SELECT id, parent_id FROM messages WHERE id = ANY(CAST(:ids AS uuid[]))")
-# The branches that left here leave at its parent from now on, or the next delete on their way
-# would not find the children that they begin with.
-_DELETE = statement(
-    """
-    WITH gone AS (
-        DELETE FROM messages WHERE id = :id AND conversation_id = :conversation_id
-        RETURNING id, parent_id
-    ), forks AS (
-        UPDATE branches SET parent_number = parent.branch,
-            forked_at_seq = COALESCE(parent.seq, 0)
-        FROM gone LEFT JOIN messages parent ON parent.id = gone.parent_id
-        WHERE branches.conversation_id = :conversation_id AND forked_at_seq = :seq
-    ), adopted AS (
-        UPDATE messages child SET parent_id = gone.parent_id FROM gone
-        WHERE child.conversation_id = :conversation_id AND child.parent_id = gone.id
-            AND child.seq IN (
-                SELECT min(seq) FROM messages
-                WHERE conversation_id = :conversation_id AND branch = :branch AND seq > :seq
-                UNION ALL
-                SELECT (SELECT min(m.seq) FROM messages m
-                    WHERE m.conversation_id = :conversation_id AND m.branch = b.number)
-                FROM branches b
-                WHERE b.conversation_id = :conversation_id AND b.forked_at_seq = :seq
-            )
-    )
-    UPDATE conversations SET message_count = message_count - 1, updated_at = now()
-    WHERE id = :conversation_id AND EXISTS (SELECT FROM gone)
-    RETURNING (SELECT parent_id FROM gone) AS parent_id
-    """
-)
 PAGE_CONTENT_BYTES = 2**20
 """Of text. Writing it out as JSON takes one to five milliseconds of the event loop."""
 PAGE_PARTS_BYTES = 2**18
@@ -155,7 +82,7 @@ class MessageRepository(Repository):
         forks = not (parent.is_tip or starts)
         branch = conversation.last_branch + 1 if forks else parent.branch
         row = await self._connection.one(
-            _APPEND,
+            sql.APPEND,
             id=id_,
             conversation_id=conversation.id,
             parent_id=parent.id,
@@ -170,19 +97,41 @@ class MessageRepository(Repository):
             run_id=run_id,
             model_type=model_type,
         )
-        return _shown(row), LockedConversation(
-            id=conversation.id,
-            user_id=conversation.user_id,
-            title=conversation.title,
-            model_type=conversation.model_type,
-            message_count=conversation.message_count + 1,
-            last_seq=row.seq,
-            last_branch=max(conversation.last_branch, branch),
-            head_id=id_,
-            head_seq=row.seq,
-            head_branch=branch,
-            head_is_tip=True,
+        message = _shown(row)
+        return message, _grown(conversation, [message], branch=branch)
+
+    async def append_all(
+        self, conversation: LockedConversation, new: Sequence[NewMessage], *, parent: Place
+    ) -> tuple[Sequence[Message], LockedConversation]:
+        """Store messages below `parent`, each below the one before, in one statement.
+
+        The last of them becomes the head. Return them and the conversation as they are now.
+        """
+        if not new:
+            return [], conversation
+        starts = parent.id is None and conversation.last_seq == 0
+        forks = not (parent.is_tip or starts)
+        branch = conversation.last_branch + 1 if forks else parent.branch
+        ids = [new_id() for _ in new]
+        parts = [stored_parts(message.parts) for message in new]
+        rows = await self._connection.all(
+            sql.APPEND_ALL,
+            conversation_id=conversation.id,
+            ids=ids,
+            parent_ids=[parent.id, *ids[:-1]],
+            head_id=ids[-1],
+            first_seq=conversation.last_seq + 1,
+            last_seq=conversation.last_seq + len(new),
+            branch=branch,
+            forks=forks,
+            parent_branch=parent.branch if parent.id else None,
+            parent_seq=parent.seq,
+            roles=[message.role.value for message in new],
+            contents=[text_of(message.parts) for message in new],
+            parts=[None if each is None else json.dumps(each) for each in parts],
         )
+        messages = sorted(map(_shown, rows), key=lambda message: message.seq)
+        return messages, _grown(conversation, messages, branch=branch)
 
     async def place(self, conversation: LockedConversation, id_: UUID | None) -> Place:
         """Return where a message of the locked conversation stands (None: the root).
@@ -192,7 +141,7 @@ class MessageRepository(Repository):
         """
         if id_ is None:
             return ROOT
-        row = await self._connection.first(_PLACE, id=id_, conversation_id=conversation.id)
+        row = await self._connection.first(sql.PLACE, id=id_, conversation_id=conversation.id)
         if row is None:
             raise MessageNotFound
         return Place(id=id_, seq=row.seq, branch=row.branch, is_tip=row.is_tip, role=Role(row.role))
@@ -216,7 +165,7 @@ class MessageRepository(Repository):
             MessageNotFound: No such message there, or it is another user's.
         """
         row = await self._connection.first(
-            _GET, id=id_, conversation_id=conversation_id, user_id=user_id
+            sql.GET, id=id_, conversation_id=conversation_id, user_id=user_id
         )
         if row is None:
             raise MessageNotFound
@@ -299,8 +248,8 @@ class MessageRepository(Repository):
         )
         return _listed(rows)
 
-    async def replace_content(
-        self, conversation: LockedConversation, id_: UUID, content: str
+    async def replace(
+        self, conversation: LockedConversation, id_: UUID, parts: Sequence[Part]
     ) -> Message:
         """Correct what a message says, in its place.
 
@@ -310,7 +259,12 @@ class MessageRepository(Repository):
             MessageNotFound: The conversation has no such message.
         """
         row = await self._connection.first(
-            _REPLACE_CONTENT, id=id_, conversation_id=conversation.id, content=content
+            sql.REPLACE,
+            id=id_,
+            conversation_id=conversation.id,
+            content=text_of(parts),
+            parts=stored_parts(parts),
+            marks=_marks(parts),
         )
         if row is None:
             raise MessageNotFound
@@ -323,7 +277,7 @@ class MessageRepository(Repository):
         """
         assert place.id is not None, "the root is no message"
         row = await self._connection.one(
-            _DELETE,
+            sql.DELETE,
             id=place.id,
             conversation_id=conversation.id,
             branch=place.branch,
@@ -333,8 +287,31 @@ class MessageRepository(Repository):
 
     async def parents(self, ids: Sequence[UUID]) -> Mapping[UUID, UUID | None]:
         """Return the parent of each message that exists; its owner was asked for before."""
-        rows = await self._connection.all(_PARENTS, ids=list(ids))
+        rows = await self._connection.all(sql.PARENTS, ids=list(ids))
         return {row.id: row.parent_id for row in rows}
+
+
+def _grown(
+    conversation: LockedConversation, messages: Sequence[Message], *, branch: int
+) -> LockedConversation:
+    """Return the conversation as it is once these messages, the last its head, are stored."""
+    head = messages[-1]
+    return replace(
+        conversation,
+        message_count=conversation.message_count + len(messages),
+        last_seq=head.seq,
+        last_branch=max(conversation.last_branch, branch),
+        head_id=head.id,
+        head_seq=head.seq,
+        head_branch=branch,
+        head_is_tip=True,
+    )
+
+
+def _marks(parts: Sequence[Part]) -> list[int]:
+    """Return where each part ends; see `storage.answer.Answer`."""
+    sizes = (len(part.text) if isinstance(part, (TextPart, ReasoningPart)) else 1 for part in parts)
+    return list(itertools.accumulate(sizes))
 
 
 def stored_parts(parts: Sequence[Part]) -> Sequence[dict[str, str]] | None:

@@ -14,132 +14,9 @@ from tertulia.domain.models import Usage
 from tertulia.domain.parts import Part, text_of
 from tertulia.domain.runs import Run, RunError, RunStatus
 from tertulia.storage.connection import Row
+from tertulia.storage.repositories import run_statements as sql
 from tertulia.storage.repositories.base import Repository
 from tertulia.storage.repositories.messages import parts_of, stored_parts
-from tertulia.storage.statements import statement
-
-# Not the marks: there may be thousands, and only a replay needs them.
-_SHOWN = """
-    r.id, r.user_id, r.conversation_id, r.message_id, r.seq, r.status, r.attempt, r.model_type,
-    r.settings, r.error_code, r.error_message, r.created_at, r.started_at, r.ended_at
-"""
-_SELECT = f"""
-    SELECT {_SHOWN}, m.prompt_tokens, m.response_tokens, m.cached_tokens, m.reasoning_tokens,
-        m.cost_usd
-    FROM runs r JOIN messages m ON m.id = r.message_id
-"""
-_GET = statement(f"{_SELECT} WHERE r.id = :id AND r.user_id = :user_id")
-_LIST = statement(
-    f"""{_SELECT} WHERE r.conversation_id = :conversation_id AND r.user_id = :user_id
-        AND r.seq < :before_seq ORDER BY r.seq DESC LIMIT :limit"""
-)
-_NEWEST = statement(
-    f"""
-    SELECT newest.* FROM ({_SELECT} WHERE r.conversation_id = :conversation_id
-        AND r.user_id = :user_id ORDER BY r.seq DESC LIMIT 1) newest
-    JOIN messages answer ON answer.id = newest.message_id
-    JOIN messages prompt ON prompt.id = answer.parent_id
-    WHERE prompt.content = COALESCE(:content, prompt.content)
-    """
-)
-_STATUSES = statement("SELECT id, status FROM runs WHERE id = ANY(CAST(:ids AS uuid[]))")
-_REPLAY = statement(
-    """
-    SELECT r.restart_seq, r.restart_attempt, r.marks, m.content, m.parts
-    FROM runs r JOIN messages m ON m.id = r.message_id
-    WHERE r.id = :id AND r.user_id = :user_id
-        AND r.status IN ('completed', 'cancelled', 'failed')
-    """
-)
-# The clock, not now(): this transaction may have waited for locks for most of a lease.
-_CREATE = statement(
-    f"""
-    INSERT INTO runs AS r (id, user_id, conversation_id, message_id, seq, status, model_type,
-        settings, attempt, max_attempts, owner, lease_until, started_at)
-    VALUES (:id, :user_id, :conversation_id, :message_id, :seq, :status, :model_type, :settings,
-        :attempt, :max_attempts, :owner, clock_timestamp() + CAST(:lease AS interval),
-        CASE WHEN :status = 'running' THEN clock_timestamp() END)
-    RETURNING {_SHOWN}, CAST(NULL AS bigint) AS prompt_tokens,
-        CAST(NULL AS bigint) AS response_tokens, CAST(NULL AS bigint) AS cached_tokens,
-        CAST(NULL AS bigint) AS reasoning_tokens, CAST(NULL AS numeric) AS cost_usd
-    """
-)
-_LOCK_ALL = """
-    SELECT id, status, attempt, message_id FROM runs
-    WHERE {whose} AND status IN ('queued', 'running') ORDER BY id FOR UPDATE
-"""
-_LOCK_ACTIVE = statement(_LOCK_ALL.format(whose="conversation_id = :conversation_id"))
-_LOCK_ACTIVE_OF_USER = statement(_LOCK_ALL.format(whose="user_id = :user_id"))
-_COUNT_ACTIVE = statement(
-    """
-    SELECT count(*) AS active FROM (
-        SELECT FROM runs WHERE conversation_id = :conversation_id
-            AND status IN ('queued', 'running') LIMIT :limit
-    ) few
-    """
-)
-_STOP = """
-    WITH stopped AS (
-        UPDATE runs SET status = 'cancelled', ended_at = clock_timestamp(), owner = NULL,
-            lease_until = NULL
-        WHERE id IN (SELECT id FROM runs WHERE {whose} AND status IN ('queued', 'running')
-            ORDER BY id FOR UPDATE)
-        RETURNING id
-    ), forgotten AS (DELETE FROM run_events WHERE run_id IN (SELECT id FROM stopped))
-    SELECT id FROM stopped
-"""
-_STOP_IN_CONVERSATION = statement(_STOP.format(whose="conversation_id = :conversation_id"))
-_STOP_OF_USER = statement(_STOP.format(whose="user_id = :user_id"))
-_LOCK = statement(
-    """
-    SELECT id, status, attempt, message_id FROM runs
-    WHERE id = :id AND user_id = :user_id FOR UPDATE
-    """
-)
-_FINISH = statement(
-    f"""
-    WITH ended AS (
-        UPDATE runs r SET status = :status, ended_at = clock_timestamp(), owner = NULL,
-            lease_until = NULL, error_code = :error_code, error_message = :error_message,
-            restart_seq = :restart_seq, restart_attempt = :restart_attempt, marks = :marks
-        WHERE id = :id AND attempt = :attempt AND status IN ('queued', 'running')
-        RETURNING {_SHOWN}
-    ), told AS (
-        UPDATE messages SET content = :content, parts = :parts, is_success = :is_success,
-            status_code = :status_code, prompt_tokens = :prompt_tokens,
-            response_tokens = :response_tokens, total_tokens = :total_tokens,
-            cached_tokens = :cached_tokens, reasoning_tokens = :reasoning_tokens,
-            cost_usd = :cost_usd, finish_reason = :finish_reason,
-            first_token_ms = :first_token_ms, provider_request_id = :provider_request_id,
-            latency_ms = EXTRACT(epoch FROM ended.ended_at - ended.started_at) * 1000,
-            updated_at = now()
-        FROM ended WHERE messages.id = ended.message_id
-    ), titled AS (
-        INSERT INTO jobs (id, kind, payload)
-        SELECT :job_id, 'title', jsonb_build_object(
-            'conversation_id', ended.conversation_id, 'user_id', ended.user_id,
-            'message_id', ended.message_id)
-        FROM ended JOIN conversations c ON c.id = ended.conversation_id
-        WHERE c.title IS NULL AND :status = 'completed'
-    )
-    SELECT *, CAST(:prompt_tokens AS bigint) AS prompt_tokens,
-        CAST(:response_tokens AS bigint) AS response_tokens,
-        CAST(:cached_tokens AS bigint) AS cached_tokens,
-        CAST(:reasoning_tokens AS bigint) AS reasoning_tokens,
-        CAST(:cost_usd AS numeric(18, 9)) AS cost_usd,
-        EXISTS (SELECT FROM runs waiting WHERE waiting.conversation_id = ended.conversation_id
-            AND waiting.status = 'queued' AND waiting.id <> ended.id) AS another_waits
-    FROM ended
-    """
-)
-_SETTLE = statement(
-    """
-    UPDATE messages m SET response_tokens = GREATEST(m.response_tokens, :response_tokens),
-        first_token_ms = COALESCE(m.first_token_ms, :first_token_ms)
-    FROM runs r WHERE m.id = r.message_id
-        AND r.id = :run_id AND r.attempt = :attempt AND r.status = 'cancelled'
-    """
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +87,7 @@ class RunRepository(Repository):
         """Store a new run: running and held by `owner`, or queued if there is none."""
         running = owner is not None
         row = await self._connection.one(
-            _CREATE,
+            sql.CREATE,
             id=id_,
             user_id=user_id,
             conversation_id=conversation_id,
@@ -232,7 +109,7 @@ class RunRepository(Repository):
         Raises:
             RunNotFound: No such run, or it is another user's.
         """
-        row = await self._connection.first(_GET, id=id_, user_id=user_id)
+        row = await self._connection.first(sql.GET, id=id_, user_id=user_id)
         if row is None:
             raise RunNotFound
         return _shown(row)
@@ -242,7 +119,7 @@ class RunRepository(Repository):
     ) -> Sequence[Run]:
         """Return the runs of the user's conversation, newest first, after the one at a `seq`."""
         rows = await self._connection.all(
-            _LIST,
+            sql.LIST,
             conversation_id=conversation_id,
             user_id=user_id,
             limit=limit,
@@ -255,18 +132,18 @@ class RunRepository(Repository):
     ) -> Run | None:
         """Return the newest run of the user's conversation if it answers `content` (None: any)."""
         row = await self._connection.first(
-            _NEWEST, conversation_id=conversation_id, user_id=user_id, content=content
+            sql.NEWEST, conversation_id=conversation_id, user_id=user_id, content=content
         )
         return None if row is None else _shown(row)
 
     async def statuses(self, ids: Sequence[UUID]) -> dict[UUID, RunStatus]:
         """Return where runs stand; those that are gone are left out."""
-        rows = await self._connection.all(_STATUSES, ids=list(ids))
+        rows = await self._connection.all(sql.STATUSES, ids=list(ids))
         return {row.id: RunStatus(row.status) for row in rows}
 
     async def find_replay(self, id_: UUID, *, user_id: UUID) -> Replay | None:
         """Return what the events of the user's run are rebuilt from, once it has ended."""
-        row = await self._connection.first(_REPLAY, id=id_, user_id=user_id)
+        row = await self._connection.first(sql.REPLAY, id=id_, user_id=user_id)
         if row is None:
             return None
         return Replay(
@@ -282,7 +159,7 @@ class RunRepository(Repository):
         Raises:
             RunNotFound: No such run, or it is another user's.
         """
-        row = await self._connection.first(_LOCK, id=id_, user_id=user_id)
+        row = await self._connection.first(sql.LOCK, id=id_, user_id=user_id)
         if row is None:
             raise RunNotFound
         return _locked(row)
@@ -290,18 +167,18 @@ class RunRepository(Repository):
     async def count_active(self, conversation_id: UUID, *, limit: int) -> int:
         """Return how many runs are queued or running in a conversation; counts up to `limit`."""
         row = await self._connection.one(
-            _COUNT_ACTIVE, conversation_id=conversation_id, limit=limit
+            sql.COUNT_ACTIVE, conversation_id=conversation_id, limit=limit
         )
         return row.active
 
     async def lock_active(self, conversation_id: UUID) -> Sequence[LockedRun]:
         """Lock what is queued or running in a conversation."""
-        rows = await self._connection.all(_LOCK_ACTIVE, conversation_id=conversation_id)
+        rows = await self._connection.all(sql.LOCK_ACTIVE, conversation_id=conversation_id)
         return [_locked(row) for row in rows]
 
     async def lock_active_of_user(self, user_id: UUID) -> Sequence[LockedRun]:
         """The same for all conversations of a user."""
-        rows = await self._connection.all(_LOCK_ACTIVE_OF_USER, user_id=user_id)
+        rows = await self._connection.all(sql.LOCK_ACTIVE_OF_USER, user_id=user_id)
         return [_locked(row) for row in rows]
 
     async def stop_in_conversation(self, conversation_id: UUID) -> Sequence[UUID]:
@@ -309,12 +186,12 @@ class RunRepository(Repository):
 
         What the answers said so far is not kept. Return the runs, for their executors to stop.
         """
-        rows = await self._connection.all(_STOP_IN_CONVERSATION, conversation_id=conversation_id)
+        rows = await self._connection.all(sql.STOP_IN_CONVERSATION, conversation_id=conversation_id)
         return [row.id for row in rows]
 
     async def stop_of_user(self, user_id: UUID) -> Sequence[UUID]:
         """The same for a user who is about to be deleted."""
-        rows = await self._connection.all(_STOP_OF_USER, user_id=user_id)
+        rows = await self._connection.all(sql.STOP_OF_USER, user_id=user_id)
         return [row.id for row in rows]
 
     async def finish(
@@ -327,7 +204,7 @@ class RunRepository(Repository):
         """
         usage, error = outcome.usage, outcome.error
         row = await self._connection.first(
-            _FINISH,
+            sql.FINISH,
             id=id_,
             attempt=attempt,
             status=outcome.status.value,
@@ -358,7 +235,7 @@ class RunRepository(Repository):
     ) -> None:
         """Note what this attempt had received when somebody else cancelled it, if it is more."""
         await self._connection.run(
-            _SETTLE,
+            sql.SETTLE,
             run_id=id_,
             attempt=attempt,
             response_tokens=response_tokens,
@@ -393,6 +270,7 @@ def _shown(row: Row) -> Run:
         settings=row.settings,
         error=RunError(row.error_code, row.error_message) if row.error_code else None,
         usage=usage if status.is_terminal else None,
+        finish_reason=row.finish_reason,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,

@@ -27,6 +27,9 @@ conversations = Table(
     Column("title", Text(), nullable=True),
     Column("model_type", Text(), nullable=False),
     Column("is_archived", Boolean(), nullable=False, server_default=text("false")),
+    Column("metadata", JSONB(), nullable=False, server_default=text("'{}'::jsonb")),
+    # `domain.conversations.Retention`.
+    Column("retention", Text(), nullable=False, server_default=text("'kept'")),
     # Kept here so that a listing never counts: they change only under this row's lock.
     Column("message_count", BigInteger(), nullable=False, server_default=text("0")),
     Column("last_seq", BigInteger(), nullable=False, server_default=text("0")),
@@ -39,6 +42,7 @@ conversations = Table(
     moment("created_at"),
     moment("updated_at"),
     CheckConstraint("message_count >= 0", name="message_count"),
+    CheckConstraint("retention IN ('kept', 'with_runs', 'temporary')", name="retention"),
     Index("ix_conversations_newest", "user_id", text("created_at DESC"), text("id DESC")),
     Index(
         "ix_conversations_archived",
@@ -53,6 +57,12 @@ conversations = Table(
         "model_type",
         text("created_at DESC"),
         text("id DESC"),
+    ),
+    # For the sweep.
+    Index(
+        "ix_conversations_temporary",
+        "created_at",
+        postgresql_where=text("retention = 'temporary'"),
     ),
     # No index holds a column that a new message changes, and there is room left on the page:
     # the counters are updated in place (heap-only tuples).
@@ -113,5 +123,5 @@ messages = Table(
     Column("provider_request_id", Text(), nullable=True),
     UniqueConstraint("conversation_id", "seq"),
     Index("ix_messages_branch", "conversation_id", "branch", "seq"),
-    CheckConstraint("role IN ('user', 'assistant', 'system')", name="role"),
+    CheckConstraint("role IN ('user', 'assistant', 'system', 'developer', 'tool')", name="role"),
 )

@@ -1,0 +1,103 @@
+"""Where a send goes: a conversation that is there, or one that begins with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from tertulia.domain.conversations import Message, NewMessage, Role
+from tertulia.domain.errors import Invalid
+from tertulia.domain.ids import new_id
+from tertulia.runs.send import Branch, NewConversation, Send
+from tertulia.storage.repositories.conversations import LockedConversation
+from tertulia.storage.repositories.messages import Place
+from tertulia.storage.unit_of_work import UnitOfWork
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A locked conversation, and the message in it that is to be answered."""
+
+    conversation: LockedConversation
+    prompt: Place
+    new: Sequence[Message]
+    """What was stored for it."""
+
+
+async def lock_or_create(
+    work: UnitOfWork,
+    where: UUID | NewConversation,
+    *,
+    user_id: UUID,
+    model_type: str,
+    copied_max: int,
+) -> LockedConversation:
+    """Return the conversation that a send goes to, made first if it is new.
+
+    Args:
+        work: The transaction.
+        where: Its id, or what it shall be like.
+        user_id: Whose.
+        model_type: Of a new one that names none.
+        copied_max: At most so many messages of the history that a new one repeats, the newest.
+
+    Raises:
+        ConversationNotFound: No such conversation, or it is another user's.
+        MessageNotFound: There is no such history.
+    """
+    if isinstance(where, UUID):
+        return await work.conversations.lock(where, user_id=user_id)
+    id_ = new_id()
+    await work.conversations.create(
+        id_,
+        user_id=user_id,
+        title=None,
+        model_type=where.model_type or model_type,
+        metadata=where.metadata,
+        retention=where.retention,
+    )
+    conversation = await work.conversations.lock(id_, user_id=user_id)
+    if where.history is None:
+        return conversation
+    repeated = await _repeated(work, where.history, user_id=user_id, copied_max=copied_max)
+    place = work.messages.head(conversation)
+    _, conversation = await work.messages.append_all(conversation, repeated, parent=place)
+    return conversation
+
+
+async def open_for(work: UnitOfWork, conversation: LockedConversation, send: Send) -> Opened:
+    """Store what is new, and return the place of the message to answer.
+
+    Raises:
+        MessageNotFound: The conversation has no message `send.parent_id`.
+        Invalid: There is nothing to answer.
+    """
+    place = work.messages.head(conversation)
+    if send.parent_id is not None or (not send.messages and place.id is not None):
+        place = await work.messages.place(conversation, send.parent_id or place.id)
+    if send.messages:
+        new, conversation = await work.messages.append_all(
+            conversation, send.messages, parent=place
+        )
+        tip = replace(work.messages.head(conversation), role=new[-1].role)
+        return Opened(conversation, tip, new)
+    if place.role is None or place.role is Role.ASSISTANT:
+        wrong = "body.content" if send.parent_id is None else "body.parent_id"
+        raise Invalid("There is no user's message to answer there", field=wrong)
+    return Opened(conversation, place, ())
+
+
+async def _repeated(
+    work: UnitOfWork, history: Branch, *, user_id: UUID, copied_max: int
+) -> list[NewMessage]:
+    # Asked for itself: a foreign one is missing, and an empty list would not say so.
+    await work.messages.get(
+        history.tip_id, conversation_id=history.conversation_id, user_id=user_id
+    )
+    newest = await work.messages.list_branch(
+        history.conversation_id,
+        tip_id=history.tip_id,
+        user_id=user_id,
+        limit=copied_max,
+        newest_first=True,
+    )
+    return [NewMessage(message.role, message.parts) for message in reversed(newest)]

@@ -1,0 +1,93 @@
+"""What is asked for: messages to store, where they go, and how they shall be answered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from tertulia.domain.conversations import NewMessage, Retention, Role
+from tertulia.domain.models import ModelSettings
+from tertulia.domain.parts import TextPart, text_of
+from tertulia.domain.runs import OnBusy
+from tertulia.runs.settings import settings_to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A way through a conversation: from its first message to this one."""
+
+    conversation_id: UUID
+    tip_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class NewConversation:
+    """A conversation that begins with the messages that are sent."""
+
+    model_type: str | None = None
+    """Default: the model that answers."""
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    retention: Retention = Retention.KEPT
+    history: Branch | None = None
+    """What it repeats first, of another conversation of the same user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """What else a model is told by whoever asks, below what the operator tells it."""
+
+    text: str | None = None
+    """For this answer only; no message holds it."""
+    heeds_system: bool = False
+    """Whether `system` and `developer` messages are instructions, and not a user's words."""
+
+    @classmethod
+    def stored_in(cls, settings: Mapping[str, Any]) -> "Instructions":
+        """Return what `Send.stored_settings` wrote."""
+        return cls(settings.get("instructions"), heeds_system=settings.get("heeds_system", False))
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """What somebody wants answered, and how."""
+
+    messages: Sequence[NewMessage] = ()
+    """What is new, each below the one before; none to answer (again) a message that is there."""
+    parent_id: UUID | None = None
+    """The message that they follow, or without any the one to answer; None: the head."""
+    model_type: str | None = None
+    on_busy: OnBusy = OnBusy.REJECT
+    settings: ModelSettings = field(default_factory=ModelSettings)
+    instructions: Instructions = field(default_factory=Instructions)
+    title: str | None = None
+    """Of the conversation, if it has none; then no model is asked for one."""
+    echo: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What a protocol wants to say of this run later, as JSON; nothing here depends on it."""
+
+    @classmethod
+    def of_text(cls, content: str) -> "Send":
+        """Return a user's words, to be answered as the conversation has it."""
+        return cls(messages=[user_says(content)])
+
+    @property
+    def content(self) -> str | None:
+        """The words of the last new message; None if there is none."""
+        return text_of(self.messages[-1].parts) if self.messages else None
+
+    def stored_settings(self) -> dict[str, Any]:
+        """Return all that the run's row keeps of how it was asked for."""
+        told = self.instructions
+        asked: dict[str, Any] = {
+            "instructions": told.text,
+            "heeds_system": told.heeds_system or None,
+            # So many messages before the answer came with it.
+            "inputs": len(self.messages),
+            "echo": dict(self.echo) or None,
+        }
+        settings = settings_to_json(self.settings)
+        return settings | {name: value for name, value in asked.items() if value is not None}
+
+
+def user_says(content: str) -> NewMessage:
+    """Return a user's message of text."""
+    return NewMessage(Role.USER, (TextPart(content),))

@@ -1,0 +1,103 @@
+"""The statements about single messages; those that list them are in `message_lists`."""
+
+from tertulia.storage.statements import statement
+
+APPEND = statement(
+    """
+    WITH moved AS (
+        UPDATE conversations SET last_seq = :seq, last_branch = GREATEST(last_branch, :branch),
+            message_count = message_count + 1, head_id = :id, head_seq = :seq,
+            head_branch = :branch, head_is_tip = true, updated_at = now()
+        WHERE id = :conversation_id
+    ), forked AS (
+        INSERT INTO branches (conversation_id, number, parent_number, forked_at_seq)
+        SELECT :conversation_id, :branch, :parent_branch, :parent_seq WHERE :forks
+    )
+    INSERT INTO messages (id, conversation_id, parent_id, seq, branch, role, content, parts,
+        run_id, model_type)
+    VALUES (:id, :conversation_id, :parent_id, :seq, :branch, :role, :content, :parts,
+        :run_id, :model_type)
+    RETURNING *
+    """
+)
+# Many at once, each below the one before.
+APPEND_ALL = statement(
+    """
+    WITH moved AS (
+        UPDATE conversations SET last_seq = :last_seq,
+            last_branch = GREATEST(last_branch, :branch),
+            message_count = message_count + cardinality(CAST(:ids AS uuid[])),
+            head_id = :head_id, head_seq = :last_seq, head_branch = :branch, head_is_tip = true,
+            updated_at = now()
+        WHERE id = :conversation_id
+    ), forked AS (
+        INSERT INTO branches (conversation_id, number, parent_number, forked_at_seq)
+        SELECT :conversation_id, :branch, :parent_branch, :parent_seq WHERE :forks
+    )
+    INSERT INTO messages (id, conversation_id, parent_id, seq, branch, role, content, parts)
+    SELECT n.id, :conversation_id, n.parent_id, :first_seq + n.number - 1, :branch, n.role,
+        n.content, CAST(n.parts AS jsonb)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:parent_ids AS uuid[]), CAST(:roles AS text[]),
+            CAST(:contents AS text[]), CAST(:parts AS text[]))
+        WITH ORDINALITY AS n (id, parent_id, role, content, parts, number)
+    RETURNING *
+    """
+)
+PLACE = statement(
+    """
+    SELECT parent.seq, parent.branch, parent.role, NOT EXISTS (
+        SELECT FROM messages later
+        WHERE later.conversation_id = parent.conversation_id
+            AND later.branch = parent.branch AND later.seq > parent.seq
+    ) AS is_tip
+    FROM messages parent WHERE parent.id = :id AND parent.conversation_id = :conversation_id
+    """
+)
+GET = statement(
+    """
+    SELECT m.* FROM messages m JOIN conversations c ON c.id = m.conversation_id
+    WHERE m.id = :id AND m.conversation_id = :conversation_id AND c.user_id = :user_id
+    """
+)
+REPLACE = statement(
+    """
+    WITH renumbered AS (
+        UPDATE runs SET restart_seq = restart_seq + cardinality(marks) + 2,
+            restart_attempt = attempt, marks = :marks
+        WHERE message_id = :id
+    )
+    UPDATE messages SET content = :content, parts = :parts, updated_at = now()
+    WHERE id = :id AND conversation_id = :conversation_id RETURNING *
+    """
+)
+PARENTS = statement("SELECT id, parent_id FROM messages WHERE id = ANY(CAST(:ids AS uuid[]))")
+# The branches that left here leave at its parent from now on, or the next delete on their way
+# would not find the children that they begin with.
+DELETE = statement(
+    """
+    WITH gone AS (
+        DELETE FROM messages WHERE id = :id AND conversation_id = :conversation_id
+        RETURNING id, parent_id
+    ), forks AS (
+        UPDATE branches SET parent_number = parent.branch,
+            forked_at_seq = COALESCE(parent.seq, 0)
+        FROM gone LEFT JOIN messages parent ON parent.id = gone.parent_id
+        WHERE branches.conversation_id = :conversation_id AND forked_at_seq = :seq
+    ), adopted AS (
+        UPDATE messages child SET parent_id = gone.parent_id FROM gone
+        WHERE child.conversation_id = :conversation_id AND child.parent_id = gone.id
+            AND child.seq IN (
+                SELECT min(seq) FROM messages
+                WHERE conversation_id = :conversation_id AND branch = :branch AND seq > :seq
+                UNION ALL
+                SELECT (SELECT min(m.seq) FROM messages m
+                    WHERE m.conversation_id = :conversation_id AND m.branch = b.number)
+                FROM branches b
+                WHERE b.conversation_id = :conversation_id AND b.forked_at_seq = :seq
+            )
+    )
+    UPDATE conversations SET message_count = message_count - 1, updated_at = now()
+    WHERE id = :conversation_id AND EXISTS (SELECT FROM gone)
+    RETURNING (SELECT parent_id FROM gone) AS parent_id
+    """
+)

@@ -1,0 +1,128 @@
+"""The statements about runs."""
+
+from tertulia.storage.statements import statement
+
+# Not the marks: there may be thousands, and only a replay needs them.
+_SHOWN = """
+    r.id, r.user_id, r.conversation_id, r.message_id, r.seq, r.status, r.attempt, r.model_type,
+    r.settings, r.error_code, r.error_message, r.created_at, r.started_at, r.ended_at
+"""
+_SELECT = f"""
+    SELECT {_SHOWN}, m.prompt_tokens, m.response_tokens, m.cached_tokens, m.reasoning_tokens,
+        m.cost_usd, m.finish_reason
+    FROM runs r JOIN messages m ON m.id = r.message_id
+"""
+GET = statement(f"{_SELECT} WHERE r.id = :id AND r.user_id = :user_id")
+LIST = statement(
+    f"""{_SELECT} WHERE r.conversation_id = :conversation_id AND r.user_id = :user_id
+        AND r.seq < :before_seq ORDER BY r.seq DESC LIMIT :limit"""
+)
+NEWEST = statement(
+    f"""
+    SELECT newest.* FROM ({_SELECT} WHERE r.conversation_id = :conversation_id
+        AND r.user_id = :user_id ORDER BY r.seq DESC LIMIT 1) newest
+    JOIN messages answer ON answer.id = newest.message_id
+    JOIN messages prompt ON prompt.id = answer.parent_id
+    WHERE prompt.content = COALESCE(:content, prompt.content)
+    """
+)
+STATUSES = statement("SELECT id, status FROM runs WHERE id = ANY(CAST(:ids AS uuid[]))")
+REPLAY = statement(
+    """
+    SELECT r.restart_seq, r.restart_attempt, r.marks, m.content, m.parts
+    FROM runs r JOIN messages m ON m.id = r.message_id
+    WHERE r.id = :id AND r.user_id = :user_id
+        AND r.status IN ('completed', 'cancelled', 'failed')
+    """
+)
+# The clock, not now(): this transaction may have waited for locks for most of a lease.
+CREATE = statement(
+    f"""
+    INSERT INTO runs AS r (id, user_id, conversation_id, message_id, seq, status, model_type,
+        settings, attempt, max_attempts, owner, lease_until, started_at)
+    VALUES (:id, :user_id, :conversation_id, :message_id, :seq, :status, :model_type, :settings,
+        :attempt, :max_attempts, :owner, clock_timestamp() + CAST(:lease AS interval),
+        CASE WHEN :status = 'running' THEN clock_timestamp() END)
+    RETURNING {_SHOWN}, CAST(NULL AS bigint) AS prompt_tokens,
+        CAST(NULL AS bigint) AS response_tokens, CAST(NULL AS bigint) AS cached_tokens,
+        CAST(NULL AS bigint) AS reasoning_tokens, CAST(NULL AS numeric) AS cost_usd,
+        CAST(NULL AS text) AS finish_reason
+    """
+)
+_LOCK_ALL = """
+    SELECT id, status, attempt, message_id FROM runs
+    WHERE {whose} AND status IN ('queued', 'running') ORDER BY id FOR UPDATE
+"""
+LOCK_ACTIVE = statement(_LOCK_ALL.format(whose="conversation_id = :conversation_id"))
+LOCK_ACTIVE_OF_USER = statement(_LOCK_ALL.format(whose="user_id = :user_id"))
+COUNT_ACTIVE = statement(
+    """
+    SELECT count(*) AS active FROM (
+        SELECT FROM runs WHERE conversation_id = :conversation_id
+            AND status IN ('queued', 'running') LIMIT :limit
+    ) few
+    """
+)
+_STOP = """
+    WITH stopped AS (
+        UPDATE runs SET status = 'cancelled', ended_at = clock_timestamp(), owner = NULL,
+            lease_until = NULL
+        WHERE id IN (SELECT id FROM runs WHERE {whose} AND status IN ('queued', 'running')
+            ORDER BY id FOR UPDATE)
+        RETURNING id
+    ), forgotten AS (DELETE FROM run_events WHERE run_id IN (SELECT id FROM stopped))
+    SELECT id FROM stopped
+"""
+STOP_IN_CONVERSATION = statement(_STOP.format(whose="conversation_id = :conversation_id"))
+STOP_OF_USER = statement(_STOP.format(whose="user_id = :user_id"))
+LOCK = statement(
+    """
+    SELECT id, status, attempt, message_id FROM runs
+    WHERE id = :id AND user_id = :user_id FOR UPDATE
+    """
+)
+FINISH = statement(
+    f"""
+    WITH ended AS (
+        UPDATE runs r SET status = :status, ended_at = clock_timestamp(), owner = NULL,
+            lease_until = NULL, error_code = :error_code, error_message = :error_message,
+            restart_seq = :restart_seq, restart_attempt = :restart_attempt, marks = :marks
+        WHERE id = :id AND attempt = :attempt AND status IN ('queued', 'running')
+        RETURNING {_SHOWN}
+    ), told AS (
+        UPDATE messages SET content = :content, parts = :parts, is_success = :is_success,
+            status_code = :status_code, prompt_tokens = :prompt_tokens,
+            response_tokens = :response_tokens, total_tokens = :total_tokens,
+            cached_tokens = :cached_tokens, reasoning_tokens = :reasoning_tokens,
+            cost_usd = :cost_usd, finish_reason = :finish_reason,
+            first_token_ms = :first_token_ms, provider_request_id = :provider_request_id,
+            latency_ms = EXTRACT(epoch FROM ended.ended_at - ended.started_at) * 1000,
+            updated_at = now()
+        FROM ended WHERE messages.id = ended.message_id
+    ), titled AS (
+        INSERT INTO jobs (id, kind, payload)
+        SELECT :job_id, 'title', jsonb_build_object(
+            'conversation_id', ended.conversation_id, 'user_id', ended.user_id,
+            'message_id', ended.message_id)
+        FROM ended JOIN conversations c ON c.id = ended.conversation_id
+        WHERE c.title IS NULL AND :status = 'completed'
+    )
+    SELECT *, CAST(:prompt_tokens AS bigint) AS prompt_tokens,
+        CAST(:response_tokens AS bigint) AS response_tokens,
+        CAST(:cached_tokens AS bigint) AS cached_tokens,
+        CAST(:reasoning_tokens AS bigint) AS reasoning_tokens,
+        CAST(:cost_usd AS numeric(18, 9)) AS cost_usd,
+        CAST(:finish_reason AS text) AS finish_reason,
+        EXISTS (SELECT FROM runs waiting WHERE waiting.conversation_id = ended.conversation_id
+            AND waiting.status = 'queued' AND waiting.id <> ended.id) AS another_waits
+    FROM ended
+    """
+)
+SETTLE = statement(
+    """
+    UPDATE messages m SET response_tokens = GREATEST(m.response_tokens, :response_tokens),
+        first_token_ms = COALESCE(m.first_token_ms, :first_token_ms)
+    FROM runs r WHERE m.id = r.message_id
+        AND r.id = :run_id AND r.attempt = :attempt AND r.status = 'cancelled'
+    """
+)
