@@ -14,7 +14,14 @@ from tertulia.auth.routes import router as auth_router
 from tertulia.bootstrap import Services, running
 from tertulia.config import Settings
 from tertulia.conversations.routes import router as conversations_router
+from tertulia.dialects.ai_sdk.routes import router as ai_sdk_router
+from tertulia.dialects.openai.chat_routes import router as chat_router
+from tertulia.dialects.openai.conversation_routes import router as openai_conversations_router
+from tertulia.dialects.openai.embeddings import router as embeddings_router
 from tertulia.dialects.openai.errors import OpenAIErrors
+from tertulia.dialects.openai.models import router as openai_models_router
+from tertulia.dialects.openai.response_routes import router as responses_router
+from tertulia.dialects.openai.responses import Responses
 from tertulia.http.cors import CrossOrigin
 from tertulia.http.errors import register_error_handlers
 from tertulia.http.guard import Guard, GuardLimits
@@ -23,7 +30,7 @@ from tertulia.runs.routes import router as runs_router
 from tertulia.runs.socket import router as socket_router
 
 _GENERATION = "/text/generate/stream"
-_STREAMS = re.compile(rf"{_GENERATION}|/runs/[^/]+/events")
+_STREAMS = re.compile(rf"{_GENERATION}|/runs/[^/]+/events|/ai-sdk/chat/[^/]+/stream")
 
 
 class Application:
@@ -68,6 +75,12 @@ class Application:
             conversations_router,
             runs_router,
             socket_router,
+            responses_router,
+            chat_router,
+            embeddings_router,
+            openai_models_router,
+            openai_conversations_router,
+            ai_sdk_router,
         ):
             app.include_router(router)
         app.add_route("/", _lead_to_the_docs, include_in_schema=False)
@@ -80,6 +93,12 @@ class Application:
             app.state.auth = services.auth
             app.state.conversations = services.conversations
             app.state.runs = services.runs
+            app.state.models = services.runs.models
+            app.state.responses = Responses(
+                services.runs,
+                services.conversations,
+                heeds_instructions=self._settings.client_instructions,
+            )
             app.state.changes = services.changes
             app.state.check_readiness = services.check_readiness
             yield

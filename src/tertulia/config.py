@@ -176,6 +176,11 @@ class Settings(BaseSettings):
     system_prompt: str | None = Field(
         default=None, max_length=20_000, description="The operator's instruction to every model."
     )
+    client_instructions: bool = Field(
+        default=True,
+        description="Whether `instructions`, `system` and `developer` messages that come over "
+        "`/v1` instruct the model, after the operator. Off: they are a user's words there too.",
+    )
     context_messages: int = Field(
         default=200,
         ge=1,

@@ -1,5 +1,7 @@
 """What a scripted answer of a language model is made of; pure, `scripted_provider` acts it out."""
 
+import base64
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -69,6 +71,10 @@ class Script:
     split_utf8: bool = False
     """Send the stream byte by byte."""
     line_end: str = "\n"
+    embeddings: Json | None = None
+    """A reply to a request for embeddings, instead of the true one."""
+    numbers_only: bool = False
+    """Embeddings come as numbers though base64 was asked for."""
 
 
 def said(script: Script) -> Iterator[str]:
@@ -140,3 +146,27 @@ def whole_completion(model: str, script: Script) -> Json:
             "total_tokens": PROMPT_TOKENS + len(all_pieces),
         },
     }
+
+
+def whole_embeddings(body: Json, script: Script) -> Json:
+    """Return a vector for each of a list of inputs: `embedding_of` it."""
+    if script.embeddings is not None:
+        return script.embeddings
+    inputs: list[Any] = body["input"]
+    vectors = [embedding_of(each, body.get("dimensions") or 3) for each in inputs]
+    if body.get("encoding_format") == "base64" and not script.numbers_only:
+        packed = [struct.pack(f"<{len(vector)}f", *vector) for vector in vectors]
+        data: list[Any] = [base64.b64encode(each).decode() for each in packed]
+    else:
+        data = vectors
+    items = [
+        {"object": "embedding", "index": at, "embedding": each} for at, each in enumerate(data)
+    ]
+    usage = {"prompt_tokens": PROMPT_TOKENS, "total_tokens": PROMPT_TOKENS}
+    # In no order: the index says whose each is.
+    return {"object": "list", "data": items[::-1], "model": body["model"], "usage": usage}
+
+
+def embedding_of(each: str | list[int], dimensions: int = 3) -> list[float]:
+    """Return a vector that tells inputs of different lengths apart; exact in 32 bits."""
+    return [len(each) + at / 4 for at in range(dimensions)]

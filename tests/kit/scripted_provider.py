@@ -1,8 +1,8 @@
 """A provider of language models that does what its script says, lies included.
 
-It speaks OpenAI's chat completions over real sockets and writes down every call. A script is a
-JSON object: the one that follows `script:` in the last user message, else the one registered for
-the model's name, else none, which answers with `DEFAULT_TEXT`.
+It speaks OpenAI's chat completions and embeddings over real sockets and writes down every call. A
+script is a JSON object: the one that follows `script:` in the last user message, else the one
+registered for the model's name, else none, which answers with `DEFAULT_TEXT`.
 
 In a test: `async with ScriptedProvider() as provider: … provider.base_url, provider.calls`.
 As a process: `python -m tests.kit.scripted_provider --port 0 --log FILE` prints its port.
@@ -31,6 +31,7 @@ from .provider_script import (
     rest_of,
     said,
     whole_completion,
+    whole_embeddings,
 )
 
 END_OF_STREAM = b"data: [DONE]\n\n"
@@ -80,6 +81,7 @@ class ScriptedProvider:
         self._failed: dict[str, int] = {}
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/embeddings", self._complete)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/calls", self._list_calls)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
@@ -170,6 +172,8 @@ class ScriptedProvider:
             return _refusal(script)
         if script.html:
             return web.Response(text="<html><h1>Welcome</h1></html>", content_type="text/html")
+        if request.path.endswith("/embeddings"):
+            return web.json_response(whole_embeddings(call.body, script))
         if script.json_document or not call.body.get("stream"):
             call.tokens_sent = len(pieces(script))
             return web.json_response(whole_completion(call.model, script))

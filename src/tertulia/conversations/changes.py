@@ -1,5 +1,6 @@
 """What a caller asks to be made or changed, in plain values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Generic, TypeVar
@@ -28,6 +29,8 @@ class ConversationChange:
     """None keeps it."""
     is_archived: bool | None = None
     """None keeps it."""
+    metadata: Mapping[str, str] | None = None
+    """All of its owner's notes; None keeps those there are."""
     head_id: UUID | Unset | None = UNSET
     """The message at which the conversation ends from now on; None: before its first."""
 

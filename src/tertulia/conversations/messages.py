@@ -1,21 +1,22 @@
 """What can be done with the messages of a conversation; see `service` for the rules kept here."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
 from tertulia.conversations.changes import Made
 from tertulia.conversations.tree import move_head
-from tertulia.domain.conversations import Message, Role
+from tertulia.domain.conversations import Message, NewMessage, Role
 from tertulia.domain.errors import Invalid, RunActive
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
-from tertulia.domain.parts import TextPart
+from tertulia.domain.parts import Part, TextPart
 from tertulia.http.paging import Page, decode_cursor, encode_cursor
 from tertulia.storage.database import Database, retried
 from tertulia.storage.notices import Notifier
+from tertulia.storage.repositories.messages import Listed
 from tertulia.storage.repositories.runs import LockedRun
 from tertulia.storage.unit_of_work import UnitOfWork
 
@@ -108,6 +109,38 @@ class MessageService:
             )
         return Made(message, is_replay=False)
 
+    async def append_all(
+        self, conversation_id: UUID, new: Sequence[NewMessage], *, user_id: UUID
+    ) -> Sequence[Message]:
+        """Store messages below the head, each below the one before; nothing answers them.
+
+        Raises:
+            ConversationNotFound: No such conversation, or it is another user's.
+            RunActive: It is being answered; that answer is the head.
+        """
+        messages = await self._append_all(conversation_id, new, user_id=user_id)
+        if messages:
+            # One notice, however many came: it says where to look from.
+            self.notifier.changed(
+                "message.created",
+                user_id=user_id,
+                conversation_id=conversation_id,
+                message_id=messages[-1].id,
+            )
+        return messages
+
+    @retried
+    async def _append_all(
+        self, conversation_id: UUID, new: Sequence[NewMessage], *, user_id: UUID
+    ) -> Sequence[Message]:
+        async with self.database.transaction() as work:
+            locked = await work.conversations.lock(conversation_id, user_id=user_id)
+            if await work.runs.count_active(conversation_id, limit=1):
+                raise RunActive
+            head = work.messages.head(locked)
+            messages, _ = await work.messages.append_all(locked, new, parent=head)
+        return messages
+
     async def list(
         self,
         conversation_id: UUID,
@@ -178,17 +211,62 @@ class MessageService:
                 message_id, conversation_id=conversation_id, user_id=user_id
             )
 
+    async def find_many(self, ids: Sequence[UUID], *, user_id: UUID) -> Mapping[UUID, Message]:
+        """Return those of these messages that are the user's, in whatever conversation."""
+        async with self.database.reading() as work:
+            return await work.messages.find_many(ids, user_id=user_id)
+
+    async def read_branch(
+        self,
+        conversation_id: UUID,
+        *,
+        tip_id: UUID,
+        user_id: UUID,
+        limit: int,
+        after_seq: int | None = None,
+        newest_first: bool = False,
+    ) -> Listed:
+        """Return messages on the way to `tip_id`; see `MessageRepository.list_branch`.
+
+        Raises:
+            MessageNotFound: There is no such message, or it is another user's.
+        """
+        async with self.database.reading() as work:
+            found = await work.messages.list_branch(
+                conversation_id,
+                tip_id=tip_id,
+                user_id=user_id,
+                limit=limit,
+                after_seq=after_seq,
+                newest_first=newest_first,
+            )
+            if not found:
+                await work.messages.get(tip_id, conversation_id=conversation_id, user_id=user_id)
+        return found
+
     async def correct(
-        self, conversation_id: UUID, message_id: UUID, *, user_id: UUID, content: str
+        self,
+        conversation_id: UUID,
+        message_id: UUID,
+        *,
+        user_id: UUID,
+        content: str | Sequence[Part],
     ) -> Message:
         """Change what a message says, in its place; what came after it stays.
+
+        Args:
+            conversation_id: Where.
+            message_id: Which.
+            user_id: Whose.
+            content: Its new words, or all of its new parts.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
             MessageNotFound: It has no such message.
             RunActive: A run is writing this very message.
         """
-        message = await self._correct(conversation_id, message_id, user_id=user_id, content=content)
+        parts = [TextPart(content)] if isinstance(content, str) else content
+        message = await self._correct(conversation_id, message_id, user_id=user_id, parts=parts)
         self.notifier.changed(
             "message.updated",
             user_id=user_id,
@@ -199,14 +277,14 @@ class MessageService:
 
     @retried
     async def _correct(
-        self, conversation_id: UUID, message_id: UUID, *, user_id: UUID, content: str
+        self, conversation_id: UUID, message_id: UUID, *, user_id: UUID, parts: Sequence[Part]
     ) -> Message:
         async with self.database.transaction() as work:
             locked = await work.conversations.lock(conversation_id, user_id=user_id)
             active = await work.runs.lock_active(conversation_id)
             if any(run.message_id == message_id for run in active):
                 raise RunActive(_WRITTEN)
-            return await work.messages.replace(locked, message_id, [TextPart(content)])
+            return await work.messages.replace(locked, message_id, parts)
 
     async def delete(self, conversation_id: UUID, message_id: UUID, *, user_id: UUID) -> None:
         """Delete one message; what followed it now follows its parent.

@@ -47,7 +47,8 @@ async def create_conversation(
         user_id=user.id,
         title=body.title,
         model_type=body.model_type,
-        first_message=body.first_message or None,
+        messages=body.messages(),
+        metadata=body.metadata,
         idempotent=idempotent,
     )
     if made.is_replay:

@@ -18,12 +18,13 @@ from pydantic import (
 )
 
 from tertulia.conversations.changes import UNSET, ConversationChange
-from tertulia.domain.conversations import Message, Role
-from tertulia.domain.parts import Part, is_plain
+from tertulia.domain.conversations import Message, NewMessage, Role
+from tertulia.domain.parts import Part, TextPart, is_plain
 
 TITLE_CHARS_MAX = 200
 MODEL_CHARS_MAX = 200
 CONTENT_CHARS_MAX = 100_000
+METADATA_MAX = 16
 
 
 def _says_something(text: str) -> str:
@@ -52,6 +53,13 @@ ModelType = Annotated[
     ),
     AfterValidator(_says_something),
 ]
+Metadata = Annotated[
+    dict[
+        Annotated[StrictStr, Field(min_length=1, max_length=64)],
+        Annotated[StrictStr, Field(max_length=512)],
+    ],
+    Field(max_length=METADATA_MAX, description="Your own notes: up to 16 names and values."),
+]
 Content = Annotated[StrictStr, Field(min_length=1, max_length=CONTENT_CHARS_MAX)]
 
 
@@ -73,6 +81,13 @@ class ConversationCreate(Written):
         description="The user's; stored with the conversation. Start a run to have it answered. "
         "An empty one is none.",
     )
+    metadata: Metadata | None = None
+
+    def messages(self) -> list[NewMessage]:
+        """Return what it begins with."""
+        if not self.first_message:
+            return []
+        return [NewMessage(Role.USER, (TextPart(self.first_message),))]
 
 
 class ConversationUpdate(Written):
@@ -85,6 +100,9 @@ class ConversationUpdate(Written):
     )
     is_archived: StrictBool | None = Field(None, description="Null leaves it as it is.")
     model_type: ModelType | None = Field(None, description="Null leaves it as it is.")
+    metadata: Metadata | None = Field(
+        None, description="All of the new notes; null leaves those there are."
+    )
     head_id: UUID | None = Field(
         None,
         description="The message that the conversation shall end at (switches the branch). "
@@ -97,6 +115,7 @@ class ConversationUpdate(Written):
             title=self.title,
             model_type=self.model_type,
             is_archived=self.is_archived,
+            metadata=self.metadata,
             head_id=self.head_id if "head_id" in self.model_fields_set else UNSET,
         )
 
@@ -124,6 +143,7 @@ class ConversationResponse(BaseModel):
     title: str | None = Field(description="Null until somebody, or the model, gives it one.")
     model_type: str
     is_archived: bool
+    metadata: dict[str, str]
     created_at: datetime
     updated_at: datetime
     message_count: int = Field(description="Messages of all branches.")

@@ -4,7 +4,7 @@ Locks are taken in the order conversation, run, message, as everywhere. Follower
 the commit: what they then look for is there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -16,10 +16,9 @@ from tertulia.conversations.changes import (
 )
 from tertulia.conversations.messages import MessageService
 from tertulia.conversations.tree import lock_idle, move_head
-from tertulia.domain.conversations import Conversation, Role
+from tertulia.domain.conversations import Conversation, NewMessage
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
-from tertulia.domain.parts import TextPart
 from tertulia.http.paging import Page, decode_cursor, encode_cursor
 from tertulia.storage.database import Database, retried
 from tertulia.storage.ending import cancel_runs_in
@@ -46,16 +45,18 @@ class ConversationService:
         user_id: UUID,
         title: str | None = None,
         model_type: str | None = None,
-        first_message: str | None = None,
+        messages: Sequence[NewMessage] = (),
+        metadata: Mapping[str, str] | None = None,
         idempotent: IdempotentRequest | None = None,
     ) -> Made[Conversation]:
-        """Make a conversation, with its first message (the user's) if there is one.
+        """Make a conversation, with its first messages if there are any.
 
         Args:
             user_id: Whose it will be.
             title: None leaves it untitled.
             model_type: None takes the default.
-            first_message: Stored in the same transaction; nothing answers it by itself.
+            messages: Stored in the same transaction; nothing answers them by itself.
+            metadata: Its owner's notes.
             idempotent: The conversation that this request made before is returned as it is now.
 
         Raises:
@@ -66,7 +67,8 @@ class ConversationService:
             user_id=user_id,
             title=title,
             model_type=model_type or self.default_model,
-            first_message=first_message,
+            messages=messages,
+            metadata=metadata,
             idempotent=idempotent,
         )
         conversation = made.thing
@@ -86,7 +88,8 @@ class ConversationService:
         user_id: UUID,
         title: str | None,
         model_type: str,
-        first_message: str | None,
+        messages: Sequence[NewMessage],
+        metadata: Mapping[str, str] | None,
         idempotent: IdempotentRequest | None,
     ) -> Made[Conversation]:
         id_ = new_id()
@@ -96,16 +99,12 @@ class ConversationService:
                 found = await work.conversations.get(made_before, user_id=user_id)
                 return Made(found, is_replay=True)
             conversation = await work.conversations.create(
-                id_, user_id=user_id, title=title, model_type=model_type
+                id_, user_id=user_id, title=title, model_type=model_type, metadata=metadata
             )
-            if first_message is not None:
+            if messages:
                 locked = await work.conversations.lock(id_, user_id=user_id)
-                _, locked = await work.messages.append(
-                    locked,
-                    new_id(),
-                    parent=work.messages.head(locked),
-                    role=Role.USER,
-                    parts=[TextPart(first_message)],
+                _, locked = await work.messages.append_all(
+                    locked, messages, parent=work.messages.head(locked)
                 )
                 conversation = replace(
                     conversation, message_count=locked.message_count, head_id=locked.head_id
@@ -182,6 +181,7 @@ class ConversationService:
                 title=change.title,
                 model_type=change.model_type,
                 is_archived=change.is_archived,
+                metadata=change.metadata,
             )
 
     async def delete(self, conversation_id: UUID, *, user_id: UUID) -> None:

@@ -61,6 +61,8 @@ class NewMessage:
 
     role: Role
     parts: tuple[Part, ...]
+    id: UUID | None = None
+    """None: a new one. Some protocols know a message by a name that its client gave it."""
 
 
 @dataclass(frozen=True, slots=True)

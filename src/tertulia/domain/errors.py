@@ -20,10 +20,12 @@ An error knows what happened; a surface (HTTP, OpenAI's envelope, the terminal) 
     + NotFound ............... missing, or another user's: the same answer   (HTTP 404)
     |   - ConversationNotFound, MessageNotFound, RunNotFound
     |   - ItemNotFound
+    |   - ToolCallNotFound
     |   - UserNotFound, ApiKeyNotFound, SessionNotFound
     + Conflict ............... the state of things forbids it now            (HTTP 409)
     |   - RunActive
     |   - QueueFull
+    |   - ToolCallSettled
     |   - IdempotencyKeyInFlight
     |   - TooManyApiKeys
     + TooManyAttempts ........ wrong too often lately                        (HTTP 429)
@@ -197,6 +199,13 @@ class ItemNotFound(NotFound):
     default_detail = "Item not found"
 
 
+class ToolCallNotFound(NotFound):
+    """The run made no such call of a tool that this server calls."""
+
+    code = "tool_call_not_found"
+    default_detail = "This run made no such call of a tool that the server would call"
+
+
 class UserNotFound(NotFound):
     """No such user."""
 
@@ -240,6 +249,13 @@ class QueueFull(Conflict):
 
     code = "queue_full"
     default_detail = "Too many messages wait to be answered in this conversation already"
+
+
+class ToolCallSettled(Conflict):
+    """The tool call waits for no decision: it was decided, or the conversation went on."""
+
+    code = "tool_call_settled"
+    default_detail = "This call was decided already, or the conversation went on without it"
 
 
 class IdempotencyKeyInFlight(Conflict):

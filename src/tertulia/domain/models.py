@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from tertulia.domain.parts import Part
+
+Number = TypeVar("Number", int, Decimal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class ToolCall:
     call_id: str
     name: str
     arguments: str
+    server: str | None = None
+    """As in `parts.ToolCallPart`; no provider knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,22 @@ class Usage:
         if self.prompt_tokens is None or self.response_tokens is None:
             return None
         return self.prompt_tokens + self.response_tokens
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return what both cost together, as far as somebody said."""
+        return Usage(
+            prompt_tokens=_sum(self.prompt_tokens, other.prompt_tokens),
+            response_tokens=_sum(self.response_tokens, other.response_tokens),
+            cached_tokens=_sum(self.cached_tokens, other.cached_tokens),
+            reasoning_tokens=_sum(self.reasoning_tokens, other.reasoning_tokens),
+            cost_usd=_sum(self.cost_usd, other.cost_usd),
+        )
+
+
+def _sum(one: Number | None, other: Number | None) -> Number | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ class ToolCallPart:
     name: str
     arguments: str
     """JSON text as the model wrote it; it may be malformed, for a model wrote it."""
+    server: str | None = None
+    """The configured MCP server that makes the call; None: the client does."""
     type: Literal["tool_call"] = "tool_call"
 
 
@@ -78,13 +80,19 @@ def part_to_json(part: Part) -> dict[str, str]:
     match part:
         case TextPart(text) | ReasoningPart(text):
             return {"type": part.type, "text": text}
-        case ToolCallPart(call_id, name, arguments):
-            return {"type": part.type, "call_id": call_id, "name": name, "arguments": arguments}
+        case ToolCallPart():
+            return {"type": part.type, **tool_call_to_json(part)}
         case ToolResultPart(call_id, content):
             return {"type": part.type, "call_id": call_id, "content": content}
         case FilePart(url, media_type, name, detail):
             told = {"url": url, "media_type": media_type, "name": name, "detail": detail}
             return {"type": part.type, **{key: said for key, said in told.items() if said}}
+
+
+def tool_call_to_json(call: ToolCallPart) -> dict[str, str]:
+    """Return a call without its type: also what the event says that brings it."""
+    told = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
+    return told if call.server is None else {**told, "server": call.server}
 
 
 def is_picture(part: FilePart) -> bool:

@@ -227,8 +227,12 @@ async def _answer_fault(_request: Request, error: Exception) -> Response:
 
 
 def _field(location: Sequence[str | int]) -> str:
-    """Return `body.messages[3].content` for `("body", "messages", 3, "content")`."""
-    text = "".join(f"[{place}]" if isinstance(place, int) else f".{place}" for place in location)
+    """Return `body.messages[3].content` for `("body", "messages", 3, "content")`.
+
+    Places in parentheses are branches of a union, which no caller wrote: they are left out.
+    """
+    places = (place for place in location if not str(place).startswith("("))
+    text = "".join(f"[{place}]" if isinstance(place, int) else f".{place}" for place in places)
     return text.removeprefix(".")[:_FIELD_CHARS_MAX]
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+from tertulia.domain.embeddings import Embedded, EmbeddingRequest
 from tertulia.domain.errors import ModelNotFound
 from tertulia.domain.models import (
     Delta,
@@ -16,11 +17,13 @@ from tertulia.domain.models import (
     Usage,
 )
 
+from .embedders import Embedder
 from .lists import ModelLists
 from .names import MAX_MODEL_NAME_CHARS, full_name, is_well_formed, provider_of
 from .providers import Provider
 
 _FIELD = "body.model_type"
+_NO_SUCH_EMBEDDING = "No such embedding model is available on this server"
 
 
 @dataclass
@@ -44,6 +47,10 @@ class ModelCatalog:
     list_every_s: float = 30.0
     list_retry_s: float = 10.0
     """How soon a provider is asked again that could not list its models."""
+    embedders: Mapping[str, Embedder] = field(default_factory=dict[str, Embedder])
+    """By the part of a model's name before the first colon."""
+    default_embedding: str | None = None
+    """The embedding model that every server has, as `provider:model`; None: this one has none."""
     _lists: ModelLists = field(init=False)
 
     def __post_init__(self) -> None:
@@ -157,10 +164,56 @@ class ModelCatalog:
                 yield delta
         yield Finish("length", Usage(), None)
 
+    async def resolve_embedding(self, name: str | None) -> str:
+        """Return the full name of the embedding model that is meant.
+
+        Args:
+            name: A full name; a bare one is the default's, or means OpenAI's; None means the
+                default.
+
+        Raises:
+            ModelNotFound: No such model.
+        """
+        default = self.default_embedding
+        if default is not None and name in (None, default, default.partition(":")[2]):
+            return default
+        full = full_name(name or "")
+        embedder = self.embedders.get(provider_of(full))
+        if name and embedder and is_well_formed(full) and full != f"{embedder.name}:":
+            await self.wait_for_lists()
+            if self._has_embedding(embedder, full):
+                return full
+        raise ModelNotFound(_NO_SUCH_EMBEDDING, field="model")
+
+    def list_embeddings(self) -> Sequence[str]:
+        """Return the full names of the embedding models that are known to be such."""
+        return [
+            f"{embedder.name}:{model}"
+            for embedder in self.embedders.values()
+            for model in embedder.embedding_models
+        ]
+
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        """Return a vector for each input; see `Embedder.embed`.
+
+        Args:
+            request: Its model as `resolve_embedding` returned it.
+        """
+        return await self.embedders[provider_of(request.model)].embed(request)
+
     async def close(self) -> None:
-        """Close every provider."""
+        """Close every provider and embedder."""
         await self._lists.close()
-        await asyncio.gather(*(provider.close() for provider in self.providers.values()))
+        # Some are both, and may be closed twice.
+        every = (*self.providers.values(), *self.embedders.values())
+        await asyncio.gather(*(each.close() for each in every))
+
+    def _has_embedding(self, embedder: Embedder, full: str) -> bool:
+        if embedder.embedding_models:
+            return full.partition(":")[2] in embedder.embedding_models
+        if self.offered is not None:
+            return full in self.offered
+        return embedder.name not in self.providers or not self._is_left_out(full, lately=True)
 
     def _find(self, name: str) -> ModelInfo | None:
         provider_name, _, model = name.partition(":")

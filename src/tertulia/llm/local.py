@@ -8,7 +8,6 @@ slow event loop cannot stall it, a closed connection stops it, and there is one 
 import asyncio
 import importlib
 import importlib.util
-import os
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -20,6 +19,7 @@ from typing import Any, cast
 
 from tertulia.domain.models import Delta, ModelInfo, ModelRequest, ProviderFailed, Usage
 
+from .cores import usable_cores
 from .openai_compatible import OpenAICompatible
 from .patience import Patience
 
@@ -79,7 +79,10 @@ class LocalModel:
         self._context_tokens = context_tokens
         self._parallel = parallel
         self._max_tokens = max_tokens
-        self._threads = threads or max(1, _usable_cores() // 2)
+        # llama.cpp's threads wait for one another by spinning. With as many of them as cores, and
+        # PostgreSQL and this process on the same cores, one answer took 0.6 to 9.5 s (two cores, 40
+        # tokens); with half as many it took 1 s every time.
+        self._threads = threads or max(1, usable_cores() // 2)
         self._loading = Lock()
         self._turns = asyncio.Semaphore(parallel)
         self._server: Any = None
@@ -221,15 +224,3 @@ class LocalModel:
         # moment, it never ends, with Python's lock held. One token shows that it runs.
         server.handle_completions({"prompt": "a", "n_predict": 1})
         return server
-
-
-def _usable_cores() -> int:
-    """Return how many cores this process may run on.
-
-    llama.cpp's threads wait for one another by spinning. With as many of them as cores, and
-    PostgreSQL and this process on the same cores, one answer took 0.6 to 9.5 s (two cores, 40
-    tokens); with half as many it took 1 s every time.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

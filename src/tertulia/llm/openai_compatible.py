@@ -6,7 +6,7 @@ against 170 to 190 µs for the openai SDK's iterator.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from http import HTTPStatus
@@ -15,15 +15,17 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from tertulia.domain.embeddings import Embedded, EmbeddingRequest
 from tertulia.domain.models import Delta, ModelInfo, ModelRequest, Usage
 
 from . import faults, pricing
-from .attempts import stream_with_retries
+from .attempts import ask_with_retries, stream_with_retries
 from .breaker import Breaker
 from .continuation import Seam
 from .exact_text import storable
 from .faults import Fault
 from .openai_chunks import MAX_REQUEST_ID_CHARS, ChunkReader
+from .openai_embeddings import MAX_REPLY_BYTES, embeddings_body, read_embeddings
 from .openai_messages import Continuation, MaxTokensField, chat_body
 from .openai_models import listed_models, reasons
 from .patience import Patience, parse_retry_after
@@ -158,6 +160,21 @@ class OpenAICompatible:
         finally:
             await deltas.aclose()
 
+    @property
+    def embedding_models(self) -> Sequence[str]:
+        """Nothing: which of its models make embeddings, only the server knows."""
+        return ()
+
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        """Return a vector for each input; see `Embedder.embed`."""
+        model = request.model.removeprefix(f"{self._name}:")
+        payload = json.dumps(embeddings_body(request, model)).encode()
+        return await ask_with_retries(
+            lambda: self._embed(payload, len(request.inputs)),
+            patience=self._patience,
+            breaker=self._breaker,
+        )
+
     async def close(self) -> None:
         """Close every connection, also those that are streaming."""
         self._is_closed = True
@@ -173,7 +190,7 @@ class OpenAICompatible:
         loop = asyncio.get_running_loop()
         # The time to connect is on top: it has a limit of its own.
         first_byte_by = loop.time() + self._patience.connect_s + self._patience.first_byte_s
-        response = await self._post(payload, first_byte_by)
+        response = await self._post("chat/completions", payload, "text/event-stream", first_byte_by)
         self._streaming.add(response)
         try:
             await self._check(response)
@@ -211,25 +228,44 @@ class OpenAICompatible:
             self._streaming.discard(response)
             response.close()
 
-    async def _post(self, payload: bytes, first_byte_by: float) -> aiohttp.ClientResponse:
+    async def _embed(self, payload: bytes, count: int) -> Embedded:
+        """Ask once. Raises `Fault` and nothing else."""
+        loop = asyncio.get_running_loop()
+        whole_by = loop.time() + self._patience.connect_s + self._patience.embeddings_s
+        response = await self._post("embeddings", payload, "application/json", whole_by)
+        self._streaming.add(response)
+        try:
+            await self._check_status(response)
+            async with asyncio.timeout_at(whole_by):
+                body = await _read_at_most(response, MAX_REPLY_BYTES)
+        except (aiohttp.ClientError, OSError) as error:
+            raise faults.of_exception(error) from error
+        finally:
+            self._streaming.discard(response)
+            response.close()
+        return await asyncio.to_thread(read_embeddings, body, count)
+
+    async def _post(
+        self, path: str, payload: bytes, accept: str, answer_by: float
+    ) -> aiohttp.ClientResponse:
         if self._is_closed:
             raise Fault(faults.disconnected().failure)
         try:
-            async with asyncio.timeout_at(first_byte_by):
+            async with asyncio.timeout_at(answer_by):
                 return await self._open_session().post(
-                    self._url("chat/completions"),
+                    self._url(path),
                     data=payload,
                     headers={
                         **self._headers,
                         "Content-Type": "application/json",
-                        "Accept": "text/event-stream",
+                        "Accept": accept,
                     },
                     allow_redirects=False,
                 )
         except (aiohttp.ClientError, OSError) as error:
             raise faults.of_exception(error) from error
 
-    async def _check(self, response: aiohttp.ClientResponse) -> None:
+    async def _check_status(self, response: aiohttp.ClientResponse) -> None:
         if response.status != HTTPStatus.OK:
             try:
                 async with asyncio.timeout(self._patience.closing_s):
@@ -241,6 +277,9 @@ class OpenAICompatible:
                 body,
                 parse_retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC)),
             )
+
+    async def _check(self, response: aiohttp.ClientResponse) -> None:
+        await self._check_status(response)
         if response.content_type in ("text/html", "application/xhtml+xml"):
             raise faults.invalid_response("a web page instead of an answer")
         if response.content_type == "application/json":

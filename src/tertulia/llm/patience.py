@@ -23,6 +23,8 @@ class Patience:
     """For the usage numbers, once the model has said why it stopped."""
     list_s: float = 3.0
     """For a whole list of models, from connecting on: people wait for it."""
+    embeddings_s: float = 60.0
+    """For the embeddings of all inputs of a request, once connected."""
     retries: int = 2
     """Tries after the first one; only ever before the first token."""
     backoff_base_s: float = 0.5

@@ -1,15 +1,16 @@
 """Where a send goes: a conversation that is there, or one that begins with it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from tertulia.domain.conversations import Message, NewMessage, Role
-from tertulia.domain.errors import Invalid
+from tertulia.domain.errors import ConversationNotFound, Invalid
 from tertulia.domain.ids import new_id
 from tertulia.runs.send import Branch, NewConversation, Send
 from tertulia.storage.repositories.conversations import LockedConversation
-from tertulia.storage.repositories.messages import Place
+from tertulia.storage.repositories.messages import ROOT, Place
 from tertulia.storage.unit_of_work import UnitOfWork
 
 
@@ -35,7 +36,7 @@ async def lock_or_create(
 
     Args:
         work: The transaction.
-        where: Its id, or what it shall be like.
+        where: Its id, or what it shall be like. One whose id a client chose may be there already.
         user_id: Whose.
         model_type: Of a new one that names none.
         copied_max: At most so many messages of the history that a new one repeats, the newest.
@@ -46,11 +47,15 @@ async def lock_or_create(
     """
     if isinstance(where, UUID):
         return await work.conversations.lock(where, user_id=user_id)
-    id_ = new_id()
-    await work.conversations.create(
+    if where.id is not None:
+        # First: a conversation is made once and sent to many times.
+        with suppress(ConversationNotFound):
+            return await work.conversations.lock(where.id, user_id=user_id)
+    id_ = where.id or new_id()
+    # Another request may be making it, too; then this one waits for that, and joins it.
+    await work.conversations.create_if_missing(
         id_,
         user_id=user_id,
-        title=None,
         model_type=where.model_type or model_type,
         metadata=where.metadata,
         retention=where.retention,
@@ -71,7 +76,7 @@ async def open_for(work: UnitOfWork, conversation: LockedConversation, send: Sen
         MessageNotFound: The conversation has no message `send.parent_id`.
         Invalid: There is nothing to answer.
     """
-    place = work.messages.head(conversation)
+    place = ROOT if send.begins else work.messages.head(conversation)
     if send.parent_id is not None or (not send.messages and place.id is not None):
         place = await work.messages.place(conversation, send.parent_id or place.id)
     if send.messages:

@@ -30,6 +30,8 @@ class NewConversation:
     retention: Retention = Retention.KEPT
     history: Branch | None = None
     """What it repeats first, of another conversation of the same user."""
+    id: UUID | None = None
+    """Of a client's choosing; a conversation of the user's that has it is the one that is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Send:
     """What is new, each below the one before; none to answer (again) a message that is there."""
     parent_id: UUID | None = None
     """The message that they follow, or without any the one to answer; None: the head."""
+    begins: bool = False
+    """Whether they follow none, and are another beginning of the conversation."""
     model_type: str | None = None
     on_busy: OnBusy = OnBusy.REJECT
     settings: ModelSettings = field(default_factory=ModelSettings)

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from tertulia.domain.conversations import Message, Role
+from tertulia.domain.conversations import Message, Retention, Role
 from tertulia.domain.errors import MessageNotFound, QueueFull, RunActive, RunNotFound
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
@@ -115,7 +115,7 @@ class RunService:
         else:
             # Also where it waits for its turn: what it waits for may have just ended.
             self.notifier.claimable()
-        if not isinstance(where, UUID):
+        if not isinstance(where, UUID) and (where.id is None or conversation.last_seq == 0):
             self.notifier.changed(
                 "conversation.created", user_id=user_id, conversation_id=run.conversation_id
             )
@@ -216,6 +216,26 @@ class RunService:
         if finished.another_waits:
             self.notifier.claimable()
         return run
+
+    async def delete(self, run_id: UUID, *, user_id: UUID) -> None:
+        """Forget a run, ended first if it goes on. What was said stays in its conversation.
+
+        A conversation that is there for its runs goes with the last of them.
+
+        Raises:
+            RunNotFound: No such run, or it is another user's.
+        """
+        run = await self.cancel(run_id, user_id=user_id)
+        async with self.database.transaction() as work:
+            await work.conversations.lock(run.conversation_id, user_id=user_id)
+            await work.runs.delete(run_id, user_id=user_id)
+            gone = await work.conversations.delete_unused(
+                run.conversation_id, user_id=user_id, retention=Retention.WITH_RUNS
+            )
+        if gone:
+            self.notifier.changed(
+                "conversation.deleted", user_id=user_id, conversation_id=run.conversation_id
+            )
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """Return what can be asked, the default first."""

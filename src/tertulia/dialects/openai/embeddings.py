@@ -3,7 +3,7 @@
 import asyncio
 from http import HTTPStatus
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tertulia.auth.dependencies import CurrentUser
@@ -17,11 +17,15 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 
 
 @router.post("/embeddings", response_model=EmbeddingsResponse)
-async def create_embeddings(body: EmbeddingsCreate, models: Models, _: CurrentUser) -> Response:
+async def create_embeddings(
+    body: EmbeddingsCreate, request: Request, models: Models, _: CurrentUser
+) -> Response:
     """Return a vector for each text: near one another where the texts mean similar things."""
     name = await models.resolve_embedding(body.model)
+    asked = body.to_request(name)
+    request.state.take_time()
     try:
-        embedded = await models.embed(body.to_request(name))
+        embedded = await models.embed(asked)
     except ProviderFailed as failure:
         return _refusal(failure)
     encoding = body.encoding_format or "float"

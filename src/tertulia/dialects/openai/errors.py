@@ -30,6 +30,8 @@ _BY_CODE: Mapping[str, str] = {
     "internal_error": "server_error",
 }
 """Our codes of which OpenAI's clients know another; all others are told as they are."""
+_PARAMS: Mapping[str, str] = {"model_type": "model"}
+"""Our inputs that have another name there."""
 _STATUS_BY_CODE: Mapping[str, int] = {ModelNotFound.code: HTTPStatus.NOT_FOUND}
 _STARTS = ("http.response.start", "websocket.http.response.start")
 _BODIES = ("http.response.body", "websocket.http.response.body")
@@ -118,6 +120,7 @@ def envelope(
     """
     known = next((_BY_MESSAGE[reason] for reason in reasons if reason in _BY_MESSAGE), None)
     place = None if field is None else field.partition(".")[2] or field
+    place = _PARAMS.get(place or "", place)
     kind = _kind(status)
     return {
         "error": {

@@ -55,8 +55,9 @@ async def get_model(model: str, models: Models, _: CurrentUser) -> ModelObject:
 
 async def _find(models: ModelCatalog, name: str) -> str:
     await models.wait_for_lists()
-    if name in models.list_embeddings():
-        return name
+    for full in models.list_embeddings():
+        if name in (full, full.partition(":")[2]):
+            return full
     try:
         return models.resolve(name)
     except ModelNotFound as error:

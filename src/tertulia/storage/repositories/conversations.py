@@ -62,6 +62,13 @@ _CREATE = statement(
     )
     .returning(*_SHOWN)
 )
+_CREATE_IF_MISSING = statement(
+    """
+    INSERT INTO conversations (id, user_id, model_type, metadata, retention)
+    VALUES (:id, :user_id, :model_type, :metadata, :retention)
+    ON CONFLICT (id) DO NOTHING
+    """
+)
 _UPDATE = statement(
     """
     UPDATE conversations SET
@@ -187,6 +194,25 @@ class ConversationRepository(Repository):
             retention=retention.value,
         )
         return _shown(row)
+
+    async def create_if_missing(
+        self,
+        id_: UUID,
+        *,
+        user_id: UUID,
+        model_type: str,
+        metadata: Mapping[str, str],
+        retention: Retention,
+    ) -> None:
+        """Store a new, empty conversation unless there is one with this id, whoever's it is."""
+        await self._connection.run(
+            _CREATE_IF_MISSING,
+            id=id_,
+            user_id=user_id,
+            model_type=model_type,
+            metadata=dict(metadata),
+            retention=retention.value,
+        )
 
     async def get(self, id_: UUID, *, user_id: UUID) -> Conversation:
         """Return the user's conversation.

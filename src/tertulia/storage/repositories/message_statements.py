@@ -59,6 +59,12 @@ GET = statement(
     WHERE m.id = :id AND m.conversation_id = :conversation_id AND c.user_id = :user_id
     """
 )
+FIND_MANY = statement(
+    """
+    SELECT m.* FROM messages m JOIN conversations c ON c.id = m.conversation_id
+    WHERE m.id = ANY(CAST(:ids AS uuid[])) AND c.user_id = :user_id
+    """
+)
 REPLACE = statement(
     """
     WITH renumbered AS (

@@ -106,13 +106,16 @@ class MessageRepository(Repository):
         """Store messages below `parent`, each below the one before, in one statement.
 
         The last of them becomes the head. Return them and the conversation as they are now.
+
+        Raises:
+            Conflict: There is a message with the id of one of them already.
         """
         if not new:
             return [], conversation
         starts = parent.id is None and conversation.last_seq == 0
         forks = not (parent.is_tip or starts)
         branch = conversation.last_branch + 1 if forks else parent.branch
-        ids = [new_id() for _ in new]
+        ids = [message.id or new_id() for message in new]
         parts = [stored_parts(message.parts) for message in new]
         rows = await self._connection.all(
             sql.APPEND_ALL,
@@ -170,6 +173,11 @@ class MessageRepository(Repository):
         if row is None:
             raise MessageNotFound
         return _shown(row)
+
+    async def find_many(self, ids: Sequence[UUID], *, user_id: UUID) -> Mapping[UUID, Message]:
+        """Return those of these messages that are the user's, in whatever conversation."""
+        rows = await self._connection.all(sql.FIND_MANY, ids=list(ids), user_id=user_id)
+        return {row.id: _shown(row) for row in rows}
 
     async def list(
         self,

@@ -49,6 +49,7 @@ CREATE = statement(
         CAST(NULL AS text) AS finish_reason
     """
 )
+DELETE = statement("DELETE FROM runs WHERE id = :id AND user_id = :user_id")
 _LOCK_ALL = """
     SELECT id, status, attempt, message_id FROM runs
     WHERE {whose} AND status IN ('queued', 'running') ORDER BY id FOR UPDATE

@@ -230,6 +230,10 @@ class RunRepository(Repository):
         )
         return None if row is None else Finished(_shown(row), row.another_waits)
 
+    async def delete(self, id_: UUID, *, user_id: UUID) -> None:
+        """Forget a run; its answer stays a message of its conversation."""
+        await self._connection.run(sql.DELETE, id=id_, user_id=user_id)
+
     async def settle(
         self, id_: UUID, *, attempt: int, response_tokens: int, first_token_ms: int | None
     ) -> None:

@@ -1,0 +1,111 @@
+"""`/v1/chat/completions` over HTTP."""
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Request
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from tertulia.auth.dependencies import CurrentUser, StillAllowed
+from tertulia.http.idempotency import REPLAYED, Idempotent
+
+from .chat_answer import ChatAnswer
+from .chat_completion import CompletionResponse
+from .chat_request import ChatCreate, ChatUpdate
+from .chat_stored import StoredChats
+from .listing import ItemsAfter, ItemsLimit, ItemsOrder, page_of
+from .responses import Responses
+from .waiting import Waited
+
+_encode = msgspec.json.Encoder().encode
+
+router = APIRouter(prefix="/v1/chat/completions", tags=["openai"])
+
+
+async def _responses(connection: HTTPConnection) -> Responses:
+    return connection.app.state.responses
+
+
+async def _stored_chats(connection: HTTPConnection) -> StoredChats:
+    return StoredChats(connection.app.state.responses)
+
+
+Found = Annotated[Responses, Depends(_responses)]
+Stored = Annotated[StoredChats, Depends(_stored_chats)]
+
+
+@router.post(
+    "",
+    response_model=CompletionResponse,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "The answer."}},
+)
+async def create_chat_completion(
+    *,
+    body: ChatCreate,
+    request: Request,
+    user: CurrentUser,
+    responses: Found,
+    idempotent: Idempotent,
+    still_allowed: StillAllowed,
+) -> Response:
+    """Answer messages: whole, or as a stream.
+
+    The answer ends with its client. With an `Idempotency-Key` it goes on, for its client may ask
+    again: a retry within an hour (with `store`, within 24) gets the same answer.
+    """
+    send = body.to_send(heeds_system=responses.heeds_instructions)
+    started = await responses.runs.start(
+        body.conversation(), send, user_id=user.id, idempotent=idempotent
+    )
+    request.state.take_time()
+    waited = Waited(
+        responses.runs,
+        responses.conversations,
+        started.run,
+        user.id,
+        is_temporary=not body.asked.is_stored,
+    )
+    answer = ChatAnswer(body, waited, still_allowed=still_allowed, is_alone=idempotent is None)
+    answer.headers.update(REPLAYED if started.is_replay else {})
+    return answer
+
+
+@router.get("/{name}", response_model=CompletionResponse)
+async def get_chat_completion(name: str, user: CurrentUser, stored: Stored) -> Response:
+    """Return a completion that was asked for with `store`."""
+    return _json(await stored.get(name, user_id=user.id))
+
+
+@router.post("/{name}", response_model=CompletionResponse)
+async def update_chat_completion(
+    name: str, body: ChatUpdate, user: CurrentUser, stored: Stored
+) -> Response:
+    """Replace a stored completion's metadata."""
+    return _json(await stored.label(name, body.metadata or {}, user_id=user.id))
+
+
+@router.delete("/{name}")
+async def delete_chat_completion(name: str, user: CurrentUser, stored: Stored) -> dict[str, Any]:
+    """Delete a stored completion."""
+    await stored.delete(name, user_id=user.id)
+    return {"object": "chat.completion.deleted", "id": name, "deleted": True}
+
+
+@router.get("/{name}/messages")
+async def list_chat_messages(
+    *,
+    name: str,
+    user: CurrentUser,
+    stored: Stored,
+    after: ItemsAfter = None,
+    limit: ItemsLimit = 20,
+    order: ItemsOrder = "asc",
+) -> dict[str, Any]:
+    """List the messages that a stored completion answers, oldest first."""
+    messages = await stored.list_messages(name, user_id=user.id)
+    return page_of(messages, after=after, limit=limit, order=order)
+
+
+def _json(content: dict[str, Any]) -> Response:
+    return Response(_encode(content), media_type="application/json")

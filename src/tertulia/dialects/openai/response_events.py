@@ -1,0 +1,189 @@
+"""A run's events as the events of a response's stream.
+
+The same run gives the same events with the same numbers, whoever asks, when and where: they are
+made of the run's own events alone, from the first on. So `starting_after` is good for ever.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from tertulia.dialects.openai.ids import item_id
+from tertulia.dialects.openai.items import COMPLETED, IN_PROGRESS, INCOMPLETE, Item, item
+from tertulia.dialects.openai.items import output_text as words_of
+from tertulia.dialects.openai.response_object import (
+    begun,
+    echo_of,
+    final_event_of,
+    finished,
+    last_status_of,
+)
+from tertulia.domain.conversations import Role
+from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart
+from tertulia.domain.runs import EventKind, Run, RunEvent
+from tertulia.runs.live import RunEnded
+
+Event: TypeAlias = dict[str, Any]
+
+_EVENTS_EACH_MAX = 8
+"""So many events of the stream one event of a run makes, at most: it closes an item (3), opens one
+(2) and says it whole (3)."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """An item that is being said."""
+
+    kind: EventKind
+    number: int
+    fragments: list[str]
+
+    def part(self) -> TextPart | ReasoningPart:
+        text = "".join(self.fragments)
+        return TextPart(text) if self.kind is EventKind.TEXT else ReasoningPart(text)
+
+
+@dataclass(slots=True)
+class ResponseEvents:
+    """Makes the events of one response's stream; feed it all that the run has, from the start."""
+
+    run: Run
+    _sequence: int = 0
+    _open: _Open | None = None
+    _output: list[Item] = field(default_factory=list[Item])
+
+    def begin(self) -> list[Event]:
+        """Return the events that come before anything is said."""
+        if echo_of(self.run).get("background"):
+            steps = (("created", "queued"), ("queued", "queued"), ("in_progress", IN_PROGRESS))
+        else:
+            steps = (("created", IN_PROGRESS), ("in_progress", IN_PROGRESS))
+        return [
+            self._event(f"response.{step}", response=begun(self.run, status=status))
+            for step, status in steps
+        ]
+
+    def hear(self, event: RunEvent) -> list[Event]:
+        """Return what the next event of the run becomes."""
+        match event.kind:
+            case EventKind.TEXT | EventKind.REASONING:
+                return self._say(event.kind, event.data["delta"])
+            case EventKind.TOOL_CALL:
+                return [*self._close(COMPLETED), *self._call(ToolCallPart(**event.data))]
+            case EventKind.RESTART:
+                return self._restart(event)
+            case EventKind.TOOL_RESULT | EventKind.DONE:
+                return self._close(COMPLETED)
+
+    def end(self, ended: RunEnded) -> list[Event]:
+        """Return the last events."""
+        closing = self._close(last_status_of(ended.run))
+        response = finished(ended.run, self._output)
+        return [*closing, self._event(final_event_of(ended.run), response=response)]
+
+    def _event(self, kind: str, **fields: Any) -> Event:  # noqa: ANN401  whatever the event says
+        event = {"type": kind, "sequence_number": self._sequence, **fields}
+        self._sequence += 1
+        return event
+
+    def _say(self, kind: EventKind, delta: str) -> list[Event]:
+        events: list[Event] = []
+        if self._open is None or self._open.kind is not kind:
+            events += self._close(COMPLETED)
+            events += self._begin_words(kind)
+        said = self._open
+        assert said is not None, "an item has just been opened"
+        said.fragments.append(delta)
+        place = self._place(said.number, "msg" if kind is EventKind.TEXT else "rs")
+        if kind is EventKind.TEXT:
+            events.append(
+                self._event(
+                    "response.output_text.delta",
+                    **place,
+                    content_index=0,
+                    delta=delta,
+                    logprobs=[],
+                )
+            )
+        else:
+            events.append(
+                self._event(
+                    "response.reasoning_summary_text.delta",
+                    **place,
+                    summary_index=0,
+                    delta=delta,
+                )
+            )
+        return events
+
+    def _begin_words(self, kind: EventKind) -> list[Event]:
+        number = len(self._output)
+        self._open = _Open(kind, number, [])
+        shown = self._item(number, [self._open.part()], IN_PROGRESS)
+        if kind is EventKind.TEXT:
+            shown["content"] = []
+            added = "response.content_part.added"
+            place = {**self._place(number, "msg"), "content_index": 0, "part": words_of("")}
+        else:
+            added = "response.reasoning_summary_part.added"
+            part = {"type": "summary_text", "text": ""}
+            place = {**self._place(number, "rs"), "summary_index": 0, "part": part}
+        return [
+            self._event("response.output_item.added", output_index=number, item=shown),
+            self._event(added, **place),
+        ]
+
+    def _close(self, status: str) -> list[Event]:
+        said, self._open = self._open, None
+        if said is None:
+            return []
+        part = said.part()
+        if isinstance(part, TextPart):
+            place = {**self._place(said.number, "msg"), "content_index": 0}
+            done = self._event("response.output_text.done", **place, text=part.text, logprobs=[])
+            part_done = self._event("response.content_part.done", **place, part=words_of(part.text))
+        else:
+            place = {**self._place(said.number, "rs"), "summary_index": 0}
+            done = self._event("response.reasoning_summary_text.done", **place, text=part.text)
+            told = {"type": "summary_text", "text": part.text}
+            part_done = self._event("response.reasoning_summary_part.done", **place, part=told)
+        return [done, part_done, *self._done(said.number, [part], status)]
+
+    def _call(self, call: ToolCallPart) -> list[Event]:
+        number = len(self._output)
+        place = self._place(number, "fc")
+        begun_call = {**self._item(number, [call], IN_PROGRESS), "arguments": ""}
+        return [
+            self._event("response.output_item.added", output_index=number, item=begun_call),
+            self._event("response.function_call_arguments.delta", **place, delta=call.arguments),
+            self._event(
+                "response.function_call_arguments.done",
+                **place,
+                name=call.name,
+                arguments=call.arguments,
+            ),
+            *self._done(number, [call], COMPLETED),
+        ]
+
+    def _done(self, number: int, parts: Sequence[Part], status: str) -> list[Event]:
+        whole = self._item(number, parts, status)
+        self._output.append(whole)
+        return [self._event("response.output_item.done", output_index=number, item=whole)]
+
+    def _restart(self, event: RunEvent) -> list[Event]:
+        """Forget what was said, and begin again at the first item.
+
+        The numbers go on behind any that the forgotten events can have had: who comes later, when
+        those are gone, counts the same.
+        """
+        closing = self._close(INCOMPLETE)
+        self._output.clear()
+        self._sequence = _EVENTS_EACH_MAX * (event.seq + 1)
+        return closing
+
+    def _item(self, number: int, parts: Sequence[Part], status: str) -> Item:
+        return item(self.run.message_id, number, parts, role=Role.ASSISTANT, status=status)
+
+    def _place(self, number: int, prefix: str) -> dict[str, Any]:
+        name = item_id(prefix, self.run.message_id, number)
+        return {"item_id": name, "output_index": number}
