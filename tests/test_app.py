@@ -36,4 +36,4 @@ async def test_what_can_be_read_has_a_head_unless_it_is_a_stream(app: Applicatio
             if (await client.head(path)).status_code == 405:
                 without_head.add(path)
     assert without_head == streams
-    assert len(streams) == 2
+    assert len(streams) == 3

@@ -14,16 +14,16 @@ from tertulia.auth.routes import router as auth_router
 from tertulia.bootstrap import Services, running
 from tertulia.config import Settings
 from tertulia.conversations.routes import router as conversations_router
+from tertulia.dialects.ag_ui.routes import router as ag_ui_router
 from tertulia.dialects.ai_sdk.routes import router as ai_sdk_router
-from tertulia.dialects.openai.chat_routes import router as chat_router
-from tertulia.dialects.openai.conversation_routes import router as openai_conversations_router
-from tertulia.dialects.openai.embeddings import router as embeddings_router
+from tertulia.dialects.mcp.endpoint import McpEndpoint
+from tertulia.dialects.mcp.library import Library
+from tertulia.dialects.mcp.routes import router as mcp_router
 from tertulia.dialects.openai.errors import OpenAIErrors
-from tertulia.dialects.openai.models import router as openai_models_router
-from tertulia.dialects.openai.response_routes import router as responses_router
 from tertulia.dialects.openai.responses import Responses
+from tertulia.dialects.openai.routes import router as openai_router
 from tertulia.http.cors import CrossOrigin
-from tertulia.http.errors import register_error_handlers
+from tertulia.http.errors import ERROR_RESPONSES, register_error_handlers
 from tertulia.http.guard import Guard, GuardLimits
 from tertulia.http.health import router as health_router
 from tertulia.runs.routes import router as runs_router
@@ -67,6 +67,7 @@ class Application:
             lifespan=self._lifespan,
             # A redirect would have to name this host, which only the client claims to know.
             redirect_slashes=False,
+            responses=ERROR_RESPONSES,
         )
         register_error_handlers(app)
         for router in (
@@ -75,12 +76,10 @@ class Application:
             conversations_router,
             runs_router,
             socket_router,
-            responses_router,
-            chat_router,
-            embeddings_router,
-            openai_models_router,
-            openai_conversations_router,
+            openai_router,
             ai_sdk_router,
+            ag_ui_router,
+            mcp_router,
         ):
             app.include_router(router)
         app.add_route("/", _lead_to_the_docs, include_in_schema=False)
@@ -98,6 +97,12 @@ class Application:
                 services.runs,
                 services.conversations,
                 heeds_instructions=self._settings.client_instructions,
+            )
+            app.state.mcp = McpEndpoint(
+                Library(services.conversations, services.search),
+                self._settings.cors_origins,
+                self._settings.max_body_bytes,
+                services.tasks,
             )
             app.state.changes = services.changes
             app.state.check_readiness = services.check_readiness

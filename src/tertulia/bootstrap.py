@@ -1,6 +1,7 @@
 """Builds everything once, from the settings, and takes it down again."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tertulia.auth.passwords import Passwords
 from tertulia.auth.service import AuthService
 from tertulia.auth.tokens import AccessTokens
 from tertulia.config import Settings
+from tertulia.conversations.search import ConversationSearch
 from tertulia.conversations.service import ConversationService
 from tertulia.domain.errors import Draining, Unavailable
 from tertulia.domain.ids import new_id
@@ -34,10 +36,14 @@ from tertulia.runs.keeper import Keeper
 from tertulia.runs.prompt import PromptBuilder
 from tertulia.runs.service import RunService
 from tertulia.runs.titles import TitleWriter
+from tertulia.runs.tool_loop import ToolLoop
 from tertulia.runs.writer import EventWriter
 from tertulia.storage.database import Database, DatabaseLimits
 from tertulia.storage.notices import Listener, Notice, Notifier
 from tertulia.telemetry.tasks import TaskSet
+from tertulia.tools.configuration import read_servers
+from tertulia.tools.limits import ToolLimits
+from tertulia.tools.servers import ToolServers
 
 OPENAI_URL = "https://api.openai.com/v1"
 _TASKS_END_S = 3.0
@@ -57,6 +63,7 @@ class Services:
 
     auth: AuthService
     conversations: ConversationService
+    search: ConversationSearch
     runs: RunService
     changes: Changes
     database: Database
@@ -111,24 +118,28 @@ async def running(settings: Settings) -> AsyncGenerator[Services]:
     assert settings.database_url is not None, "the entrance provides a database"
     assert settings.secret_key is not None, "the entrance provides a key"
     models = build_models(settings)
+    tasks = TaskSet()
+    servers = build_tool_servers(settings, tasks)
     dsn = settings.database_url.get_secret_value()
     for_requests = settings.pool_size - _ENGINE_CONNECTIONS - _LISTENING_CONNECTIONS
     database = await Database.open(dsn, DatabaseLimits(pool_size=for_requests))
     # Answers are written and leases extended over connections that no request can take.
     engine = await Database.open(dsn, DatabaseLimits(pool_size=_ENGINE_CONNECTIONS))
-    tasks, passwords = TaskSet(), Passwords()
+    passwords = Passwords()
     try:
         services = _build(
             settings,
             database=database,
             engine=engine,
             models=models,
+            servers=servers,
             passwords=passwords,
             tasks=tasks,
         )
         yield services
         await services.drain()
     finally:
+        await servers.close()
         await tasks.cancel_all(_TASKS_END_S)
         passwords.close()
         await models.close()
@@ -143,6 +154,18 @@ async def _hand_over(keeper: Keeper, patience_s: float) -> None:
             await keeper.hand_over(patience_s=patience_s)
     except (TimeoutError, Unavailable) as error:
         log.warning("runs not handed over; their leases will end", error=type(error).__name__)
+
+
+def build_tool_servers(settings: Settings, tasks: TaskSet) -> ToolServers:
+    """Return the MCP servers of the operator's file; none is started before a run wants it.
+
+    Raises:
+        ValueError: The file says what cannot be meant.
+    """
+    limits = ToolLimits(call_s=settings.mcp_call_s, result_chars=settings.mcp_result_chars)
+    if settings.mcp_config is None:
+        return ToolServers(limits=limits)
+    return ToolServers.of(read_servers(settings.mcp_config, os.environ), limits, tasks)
 
 
 def build_models(settings: Settings) -> ModelCatalog:
@@ -213,6 +236,7 @@ def _build(
     database: Database,
     engine: Database,
     models: ModelCatalog,
+    servers: ToolServers,
     passwords: Passwords,
     tasks: TaskSet,
 ) -> Services:
@@ -222,8 +246,14 @@ def _build(
     writer = EventWriter(engine, feeds, notifier, process_id)
     executor = Executor(
         database=database,
-        models=models,
-        prompts=PromptBuilder(database, settings.system_prompt, settings.context_messages),
+        loop=ToolLoop(
+            database,
+            models,
+            PromptBuilder(database, settings.system_prompt, settings.context_messages),
+            writer,
+            servers,
+            rounds_max=settings.mcp_rounds,
+        ),
         writer=writer,
         tasks=tasks,
         deadline_s=settings.run_deadline_s,
@@ -256,6 +286,7 @@ def _build(
             refresh_lifetime=timedelta(days=settings.refresh_token_days),
         ),
         conversations=ConversationService(database, notifier, models.default),
+        search=ConversationSearch(database),
         runs=RunService(
             database,
             models,

@@ -187,6 +187,26 @@ class Settings(BaseSettings):
         le=2000,
         description="The newest messages of a branch that a model is told.",
     )
+    mcp_config: Path | None = Field(
+        default=None,
+        description="A JSON file of the MCP servers whose tools runs can be given.",
+    )
+    mcp_rounds: int = Field(
+        default=8,
+        ge=1,
+        le=100,
+        description="How often a model may ask for their tools in one answer; then it has to "
+        "answer without.",
+    )
+    mcp_call_s: float = Field(
+        default=60, ge=1, le=3600, description="Seconds that one call of such a tool may take."
+    )
+    mcp_result_chars: int = Field(
+        default=50_000,
+        ge=1_000,
+        le=1_000_000,
+        description="Characters of a tool's result that a model is told.",
+    )
     run_deadline_s: float = Field(
         default=600, ge=1, le=86_400, description="Seconds after which an unfinished answer fails."
     )

@@ -124,7 +124,7 @@ class TestRead:
         assert_refused(signed(CLAIMS, header={"alg": name, "typ": "JWT"}))
 
     def test_refuses_an_unsigned_token(self) -> None:
-        assert_refused(jwt.encode(CLAIMS, None, algorithm="none"))  # pyright: ignore[reportUnknownMemberType]
+        assert_refused(jwt.encode(CLAIMS, "", algorithm="none"))  # pyright: ignore[reportUnknownMemberType]
 
     def test_refuses_a_token_whose_signature_was_cut_off(self) -> None:
         assert_refused(signed(CLAIMS).rpartition(".")[0] + ".")

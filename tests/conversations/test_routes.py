@@ -12,6 +12,7 @@ CONVERSATION_FIELDS = {
     "title",
     "model_type",
     "is_archived",
+    "metadata",
     "created_at",
     "updated_at",
     "message_count",
@@ -81,8 +82,20 @@ class TestCreateConversation:
         answer = await ana.send("POST", "/conversations", {"title": "t", "first_message": ""})
         assert (answer.status_code, answer.json()["message_count"]) == (201, 0)
 
+    async def test_keeps_its_owner_s_notes_until_they_are_replaced(self, ana: Person) -> None:
+        body = {"metadata": {"project": "tertulia", "colour": "blue"}}
+        made = (await ana.send("POST", "/conversations", body)).json()
+        path = f"/conversations/{made['id']}"
+        assert made["metadata"] == body["metadata"]
+        renamed = (await ana.send("PATCH", path, {"title": "Blue"})).json()
+        assert renamed["metadata"] == body["metadata"]
+        changed = (await ana.send("PATCH", path, {"metadata": {"a": "b"}})).json()
+        assert changed["metadata"] == {"a": "b"}
+
     async def test_names_the_field_that_is_wrong_and_stores_nothing(self, ana: Person) -> None:
         bodies: tuple[tuple[object, str], ...] = (
+            ({"metadata": {"k": 1}}, "body.metadata.k"),
+            ({"metadata": {str(n): "v" for n in range(17)}}, "body.metadata"),
             ({"title": " \t"}, "body.title"),
             ({"user_id": str(uuid1())}, "body.user_id"),
             ([], "body"),

@@ -1,4 +1,4 @@
-"""One server for all tests that talk to it as other people's clients do, each as users of its own."""
+"""One server for all tests that talk to it as other people's clients do."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -27,7 +27,9 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """A server that nobody kills, and whose only model is scripted."""
     directory = tmp_path_factory.mktemp("server")
     with (

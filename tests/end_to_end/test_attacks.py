@@ -215,7 +215,7 @@ def signed(stage: Stage, key: str = SECRET_KEY, **changed: Any) -> str:  # noqa:
 
 
 def unsigned(stage: Stage) -> str:
-    return jwt.encode(claims(stage), None, algorithm="none")  # pyright: ignore[reportUnknownMemberType]  as above
+    return jwt.encode(claims(stage), "", algorithm="none")  # pyright: ignore[reportUnknownMemberType]  as above
 
 
 def with_sha_512(stage: Stage) -> str:

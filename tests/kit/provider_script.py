@@ -61,6 +61,9 @@ class Script:
     wrong_types: bool = False
     tool_calls: list[Json] = field(default_factory=list[Json])
     """Each with `name` and `arguments` (a string), and perhaps `id`."""
+    then: list[Json] = field(default_factory=list[Json])
+    """The scripts of what follows when it is asked again with the calls' results; the last of them
+    also for all that comes later. Without any it says the same again."""
     tool_garbage: bool = False
     tool_nameless: bool = False
     content_filter: bool = False
@@ -75,6 +78,18 @@ class Script:
     """A reply to a request for embeddings, instead of the true one."""
     numbers_only: bool = False
     """Embeddings come as numbers though base64 was asked for."""
+
+
+def script_of(fields: Json, messages: list[Json]) -> Script:
+    """Return the script of the answer to these messages."""
+    script = Script(**fields)
+    since = len(messages) - next(
+        (at for at, m in enumerate(reversed(messages)) if m.get("role") == "user"), 0
+    )
+    rounds = sum(message.get("role") == "assistant" for message in messages[since:])
+    if not rounds or not script.then:
+        return script
+    return Script(**script.then[min(rounds, len(script.then)) - 1])
 
 
 def said(script: Script) -> Iterator[str]:

@@ -30,6 +30,7 @@ from .provider_script import (
     pieces,
     rest_of,
     said,
+    script_of,
     whole_completion,
     whole_embeddings,
 )
@@ -151,7 +152,7 @@ class ScriptedProvider:
             fields, _ = json.JSONDecoder().raw_decode(text[start:].lstrip())
         else:
             fields = self.scripts.get(model, {})
-        script = Script(**fields)
+        script = script_of(fields, messages)
         if script.fail_times is not None:
             failed = self._failed.get(text + model, 0)
             if failed >= script.fail_times:

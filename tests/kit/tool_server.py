@@ -1,4 +1,4 @@
-"""An MCP server with a few tools, for tests.
+"""An MCP server with a few tools, a process of its own; `tool_hosting` starts it.
 
 `python -m tests.kit.tool_server` speaks over its standard streams; with `--http` it serves
 `/mcp` on a free port, which it prints. `NOTES` names the file that its side effects go to.
@@ -8,19 +8,11 @@ import argparse
 import asyncio
 import os
 import socket
-import subprocess
-import sys
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from mcp.server import MCPServer
 from mcp_types import CallToolResult, ImageContent, TextContent, ToolAnnotations
-
-ROOT = Path(__file__).parents[2]
-MODULE = "tests.kit.tool_server"
 
 server = MCPServer("kit")
 
@@ -47,13 +39,13 @@ async def send(text: str) -> str:
 
 @server.tool()
 async def wait(text: str) -> str:
-    """Do something that must not be done twice, and answer when there is a file `go`."""
+    """Do something that must not be done twice, and answer when `let_go` says so."""
     return await _wait("wait", text)
 
 
 @server.tool(annotations=ToolAnnotations(idempotent_hint=True))
 async def wait_again(text: str) -> str:
-    """Do something that may be done twice, and answer when there is a file `go`."""
+    """Do something that may be done twice, and answer when `let_go` says so."""
     return await _wait("wait_again", text)
 
 
@@ -97,37 +89,9 @@ async def environment() -> str:
 
 async def _wait(kind: str, text: str) -> str:
     note(f"{kind} {text}")
-    while not Path(os.environ["NOTES"]).with_name("go").exists():  # noqa: ASYNC110  a file rings no bell
+    while not Path(os.environ["NOTES"]).with_name(f"go {text}").exists():  # noqa: ASYNC110  a file rings no bell
         await asyncio.sleep(0.02)
     return f"waited {text}"
-
-
-def over_stdio(notes: Path, **more: Any) -> dict[str, Any]:  # noqa: ANN401  as in the file
-    """Return the configuration of this server as a command."""
-    environment = {"NOTES": str(notes), "PYTHONPATH": str(ROOT)}
-    return {"command": sys.executable, "args": ["-m", MODULE], "env": environment, **more}
-
-
-@contextmanager
-def over_http(notes: Path, env: Mapping[str, str] | None = None) -> Generator[str]:
-    """Start this server as a process of its own; yield its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", MODULE, "--http"],
-        stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "NOTES": str(notes), **(env or {})},
-        cwd=ROOT,
-    )
-    try:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        yield f"http://127.0.0.1:{port}/mcp"
-    finally:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 async def _serve_http() -> None:

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,9 +75,30 @@ def test_what_fits_keeps_its_order_and_its_end(talk: list[tuple[str, str]], budg
 def test_a_call_that_nobody_answered_gets_a_result_that_says_so() -> None:
     paired = pair_tool_calls([say("user", "Weather?"), call("c1", "c2"), result("c2"), TALK[-1]])
 
-    assert [message.role for message in paired] == ["user", "assistant", "tool", "tool", "user"]
+    assert [message.role for message in paired] == ["user", "assistant", "tool", "user"]
     answered = [p.call_id for m in paired for p in m.parts if isinstance(p, ToolResultPart)]
-    assert sorted(answered) == ["c1", "c2"]
+    assert answered == ["c1", "c2"]
+
+
+@pytest.mark.parametrize(
+    "between", [say("user", "And?"), say("system", "x"), say("assistant", "…")]
+)
+def test_a_result_that_came_after_other_words_is_told_behind_its_call(
+    between: PromptMessage,
+) -> None:
+    paired = pair_tool_calls([say("user", "Weather?"), call("c1"), between, result("c1")])
+
+    assert paired == [say("user", "Weather?"), call("c1"), result("c1"), between]
+
+
+def test_an_id_that_is_used_again_belongs_to_the_last_call() -> None:
+    first, second = result("c1"), PromptMessage("tool", (ToolResultPart("c1", "other"),))
+    talk = [call("c1"), first, say("user", "Again"), call("c1"), second]
+
+    assert pair_tool_calls(talk) == talk
+    unanswered = pair_tool_calls([call("c1"), say("user", "Again"), call("c1"), second])
+    assert unanswered[-1] == second
+    assert unanswered[1] != second
 
 
 def test_a_result_that_nobody_called_for_is_left_out() -> None:

@@ -13,10 +13,12 @@ from tertulia.runs.executor import Executor
 from tertulia.runs.feeds import Feeds
 from tertulia.runs.keeper import Keeper
 from tertulia.runs.prompt import PromptBuilder
+from tertulia.runs.tool_loop import ToolLoop
 from tertulia.runs.writer import EventWriter
 from tertulia.storage.database import Database
 from tertulia.storage.notices import Notifier
 from tertulia.telemetry.tasks import TaskSet
+from tertulia.tools.servers import ToolServers
 from tests.kit.scripted_provider import ScriptedProvider
 
 MODEL = "openai:scripted"
@@ -61,8 +63,14 @@ async def open_room(
     writer = EventWriter(database, feeds, notifier, process_id)
     executor = Executor(
         database=database,
-        models=models,
-        prompts=PromptBuilder(database, None, 50),
+        loop=ToolLoop(
+            database,
+            models,
+            PromptBuilder(database, None, 50),
+            writer,
+            ToolServers(),
+            rounds_max=8,
+        ),
         writer=writer,
         tasks=tasks,
         deadline_s=deadline_s,

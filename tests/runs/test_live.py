@@ -1,4 +1,5 @@
 import asyncio
+from decimal import Decimal
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_without_a_bill_what_was_received_is_counted(live: LiveRun) -> None:
 
 def test_a_continued_answer_is_billed_as_one(live: LiveRun) -> None:
     said = [RunEvent(seq, EventKind.TEXT, {"delta": "a "}) for seq in (1, 2, 3)]
-    live.resume(Answer.of(said), from_start=False)
+    live.resume(Answer.of(said))
     # The provider was given the three tokens back, as part of the prompt.
     usage = Usage(prompt_tokens=13, response_tokens=2)
     hear(live, TextDelta("b"), TextDelta("c"), Finish("stop", usage, None))
@@ -96,7 +97,8 @@ def test_a_continued_answer_is_billed_as_one(live: LiveRun) -> None:
 
 def test_an_answer_that_begins_again_says_so_first(live: LiveRun) -> None:
     said = [RunEvent(1, EventKind.TEXT, {"delta": "a "})]
-    live.resume(Answer.of(said), from_start=True)
+    live.resume(Answer.of(said))
+    live.restart([])
     events = hear(live, TextDelta("b"))
     assert events == [
         RunEvent(2, EventKind.RESTART, {"attempt": 1}),
@@ -104,6 +106,43 @@ def test_an_answer_that_begins_again_says_so_first(live: LiveRun) -> None:
     ]
     assert live.answer.parts == (TextPart("b"),)
     assert live.tokens == 1
+
+
+def test_what_tools_have_done_is_said_again_after_a_restart(live: LiveRun) -> None:
+    data = {"call_id": "1", "name": "s__f", "arguments": "{}", "server": "s"}
+    said = [
+        RunEvent(1, EventKind.TEXT, {"delta": "Look: "}),
+        RunEvent(2, EventKind.TOOL_CALL, data),
+        RunEvent(3, EventKind.TOOL_RESULT, {"call_id": "1", "content": "3"}),
+        RunEvent(4, EventKind.TEXT, {"delta": "It is"}),
+    ]
+    live.resume(Answer.of(said))
+    live.restart(live.answer.parts[:3])
+    assert hear(live, TextDelta("Three")) == [
+        RunEvent(5, EventKind.RESTART, {"attempt": 1}),
+        RunEvent(6, EventKind.TEXT, {"delta": "Look: "}),
+        RunEvent(7, EventKind.TOOL_CALL, data),
+        RunEvent(8, EventKind.TOOL_RESULT, {"call_id": "1", "content": "3"}),
+        RunEvent(9, EventKind.TEXT, {"delta": "Three"}),
+    ]
+
+
+def test_several_answers_are_billed_together(live: LiveRun) -> None:
+    for usage in (Usage(10, 2, 4, cost_usd=Decimal("0.5")), Usage(20, 3, cost_usd=Decimal("0.25"))):
+        live.begin_answer()
+        hear(live, TextDelta("a"), Finish("stop", usage, None))
+    live.end(RunStatus.COMPLETED)
+    assert live.outcome is not None
+    assert live.outcome.usage == Usage(30, 5, 4, cost_usd=Decimal("0.75"))
+
+
+def test_of_an_answer_that_nobody_counted_what_was_received_counts(live: LiveRun) -> None:
+    for usage in (Usage(10, None), Usage(20, 1)):
+        live.begin_answer()
+        hear(live, TextDelta("abc", pieces=3), Finish("stop", usage, None))
+    live.end(RunStatus.COMPLETED)
+    assert live.outcome is not None
+    assert live.outcome.usage == Usage(30, 6)
 
 
 async def test_a_lost_run_stops_listening(live: LiveRun) -> None:

@@ -31,6 +31,8 @@ class ConversationChange:
     """None keeps it."""
     metadata: Mapping[str, str] | None = None
     """All of its owner's notes; None keeps those there are."""
+    keeps: bool = True
+    """Whether a conversation that is there for its runs is kept from now on."""
     head_id: UUID | Unset | None = UNSET
     """The message at which the conversation ends from now on; None: before its first."""
 

@@ -107,6 +107,7 @@ class MessageService:
             message, _ = await work.messages.append(
                 locked, id_, parent=parent, role=role, parts=[TextPart(content)]
             )
+            await work.conversations.keep(locked)
         return Made(message, is_replay=False)
 
     async def append_all(
@@ -139,6 +140,7 @@ class MessageService:
                 raise RunActive
             head = work.messages.head(locked)
             messages, _ = await work.messages.append_all(locked, new, parent=head)
+            await work.conversations.keep(locked)
         return messages
 
     async def list(

@@ -15,11 +15,12 @@ from pydantic import (
     Field,
     StrictBool,
     StrictStr,
+    field_serializer,
 )
 
 from tertulia.conversations.changes import UNSET, ConversationChange
 from tertulia.domain.conversations import Message, NewMessage, Role
-from tertulia.domain.parts import Part, TextPart, is_plain
+from tertulia.domain.parts import Part, TextPart, is_plain, part_to_json
 
 TITLE_CHARS_MAX = 200
 MODEL_CHARS_MAX = 200
@@ -202,6 +203,11 @@ class MessageResponse(BaseModel):
         default=None, description="From the start of the run to its first token."
     )
     provider_request_id: str | None = None
+
+    @field_serializer("parts")
+    def _as_stored(self, parts: list[Part] | None) -> list[dict[str, str]] | None:
+        # Without what is not said of a part.
+        return None if parts is None else [part_to_json(part) for part in parts]
 
     @classmethod
     def of(cls, message: Message) -> Self:

@@ -182,6 +182,7 @@ class ConversationService:
                 model_type=change.model_type,
                 is_archived=change.is_archived,
                 metadata=change.metadata,
+                keeps=change.keeps,
             )
 
     async def delete(self, conversation_id: UUID, *, user_id: UUID) -> None:

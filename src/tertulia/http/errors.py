@@ -5,16 +5,20 @@ and nothing the caller sent as a value is in an answer: a 422 names the field, n
 which may be a password.
 """
 
+import functools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from tertulia.domain.errors import (
     BadRequest,
@@ -116,6 +120,27 @@ class Refused(Exception):  # noqa: N818  named for what happened, like the error
         super().__init__(f"{code}: {detail}")
 
 
+class ErrorField(BaseModel):
+    """An input that is wrong, as it is documented."""
+
+    field: str = Field(examples=["body.title"])
+    message: str
+
+
+class ErrorBody(BaseModel):
+    """Every error's shape, as it is documented."""
+
+    detail: str
+    code: str = Field(description="Stable; see docs/errors.md.")
+    errors: list[ErrorField] | None = Field(None, description="Only where inputs are wrong.")
+
+
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorBody, "description": "An error."}
+}
+"""What the documentation of every route says of all that can go wrong."""
+
+
 class FieldError(NamedTuple):
     """One input that is wrong."""
 
@@ -193,7 +218,16 @@ async def _answer_domain_error(_request: Request, error: Exception) -> Response:
 
 
 async def _answer_validation_error(_request: Request, error: Exception) -> Response:
-    found = cast("RequestValidationError", error).errors()
+    return _fields_response(cast("RequestValidationError", error).errors())
+
+
+def validation_response(error: ValidationError) -> Response:
+    """Return the answer to a body that was parsed without FastAPI."""
+    found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
+    return _fields_response(found)
+
+
+def _fields_response(found: Sequence[Mapping[str, Any]]) -> Response:
     errors = [FieldError(_field(each["loc"]), _message(each)) for each in found[:FIELD_ERRORS_MAX]]
     if not errors:
         return error_response(422, Invalid.code, Invalid.default_detail)
@@ -203,7 +237,7 @@ async def _answer_validation_error(_request: Request, error: Exception) -> Respo
     return error_response(422, Invalid.code, detail, errors=errors)
 
 
-async def _answer_http_exception(_request: Request, error: Exception) -> Response:
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
     refused = cast("HTTPException", error)
     status = refused.status_code
     if status < HTTPStatus.BAD_REQUEST:
@@ -211,6 +245,8 @@ async def _answer_http_exception(_request: Request, error: Exception) -> Respons
     code = _CODE_BY_STATUS.get(status)
     detail = str(refused.detail)
     headers = dict(refused.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _allowed(request) or headers.get("Allow", "")
     if code is None:
         is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
         code = INTERNAL_ERROR if is_ours else BadRequest.code
@@ -218,6 +254,23 @@ async def _answer_http_exception(_request: Request, error: Exception) -> Respons
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.setdefault("Retry-After", str(RETRY_AFTER_S))
     return error_response(status, code, detail, headers=headers)
+
+
+def _allowed(request: Request) -> str | None:
+    """Return the methods of all routes with this path; Starlette names those of one of them."""
+    path = request.scope["path"]
+    methods = [method for regex, method in _methods_of(request.app) if regex.fullmatch(path)]
+    return ", ".join(sorted(methods)) or None
+
+
+@functools.lru_cache(maxsize=8)
+def _methods_of(app: FastAPI) -> Sequence[tuple[re.Pattern[str], str]]:
+    paths: Mapping[str, Mapping[str, Any]] = app.openapi()["paths"]
+    return [
+        (compile_path(path)[0], method.upper())
+        for path, operations in paths.items()
+        for method in operations
+    ]
 
 
 async def _answer_fault(_request: Request, error: Exception) -> Response:

@@ -51,7 +51,13 @@ Skip = Annotated[
     ),
 ]
 Limit = Annotated[
-    WholeNumber, Query(ge=1, le=LIMIT_MAX, description="Rows of one page, at most 200.")
+    WholeNumber,
+    Query(
+        ge=1,
+        le=LIMIT_MAX,
+        description="Rows of one page, at most 200.",
+        json_schema_extra={"minimum": 1, "maximum": LIMIT_MAX},
+    ),
 ]
 Cursor = Annotated[
     str | None,

@@ -9,6 +9,7 @@ from tertulia.http.errors import Refused
 
 _BROKEN_ESCAPE_PATTERN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NAME_CHARS_MAX = 64
+_LISTS = frozenset({b"include"})
 _RAW_NON_ASCII_PATTERN = re.compile(rb"[\x80-\xff]")
 
 
@@ -16,7 +17,7 @@ def check_target(scope: Scope, *, limit_bytes: int) -> None:
     """Return if path and query string are short enough and percent-encoded UTF-8 without NUL.
 
     A query names a parameter once: of two values one would be ignored, and not everybody ignores
-    the same one.
+    the same one. Except a list's: `include=a&include=b`, or `name[]` as some clients write it.
 
     Raw UTF-8 in a query (uvicorn's parser knows none; `protocol` encodes it) is percent-encoded in
     the scope whatever the server: frameworks would read its bytes as Latin-1.
@@ -62,8 +63,11 @@ def _repeated(query: bytes) -> str | None:
     if len(set(names)) == len(names):
         return None
     seen: set[bytes] = set()
-    twice = next(name for name in names if name in seen or seen.add(name))
-    return twice.decode()[:_NAME_CHARS_MAX]
+    for name in names:
+        if name in seen and not (name in _LISTS or name.endswith(b"[]")):
+            return name.decode()[:_NAME_CHARS_MAX]
+        seen.add(name)
+    return None
 
 
 def _escape(match: re.Match[bytes]) -> bytes:

@@ -18,6 +18,7 @@ BYTES_PER_TOKEN = 3
 FILE_TOKENS = 1_000
 """Of a picture: OpenAI counts 85 to about 1,100, Anthropic up to about 1,600."""
 
+_NOT_CALLED = "(The tool was not called.)"
 MESSAGE_OVERHEAD_TOKENS = 8
 """What a chat template adds around each message: role, separators."""
 
@@ -59,36 +60,47 @@ def fit(messages: Sequence[PromptMessage], *, budget_tokens: int) -> list[Prompt
 def pair_tool_calls(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
     """Return the messages with every tool call answered and every tool result called for.
 
-    Providers refuse a whole conversation in which a call has no result, as when its user went on
-    talking instead. Such a call gets a result that says so; a result without a call is left out.
+    Providers want the results right behind their calls, and refuse a whole conversation in which
+    one is missing. A result that came later, after other words, is moved there; a call without
+    any, as when its user went on talking instead, gets one that says so; a result without a call
+    is left out.
     """
+    results = _results(messages)
     paired: list[PromptMessage] = []
-    open_calls: list[str] = []
-    for message in messages:
+    for at, message in enumerate(messages):
         if message.role == "tool":
-            results = [
-                part
-                for part in message.parts
-                if isinstance(part, ToolResultPart) and part.call_id in open_calls
-            ]
-            if results:
-                answered = {result.call_id for result in results}
-                open_calls = [call for call in open_calls if call not in answered]
-                paired.append(PromptMessage("tool", tuple(results)))
             continue
-        _answer_open_calls(paired, open_calls)
         paired.append(message)
-        if message.role == "assistant":
-            open_calls = [p.call_id for p in message.parts if isinstance(p, ToolCallPart)]
-    _answer_open_calls(paired, open_calls)
+        calls = _calls(message)
+        if calls:
+            answers = (
+                results.get((at, call)) or ToolResultPart(call, _NOT_CALLED) for call in calls
+            )
+            paired.append(PromptMessage("tool", tuple(answers)))
     return paired
 
 
-def _answer_open_calls(messages: list[PromptMessage], open_calls: list[str]) -> None:
-    if open_calls:
-        parts = tuple(ToolResultPart(call, "(The tool was not called.)") for call in open_calls)
-        messages.append(PromptMessage("tool", parts))
-        open_calls.clear()
+def _results(messages: Sequence[PromptMessage]) -> dict[tuple[int, str], ToolResultPart]:
+    """Return each call's result, by the place of its message and its id.
+
+    Ids may be used again, by other answers: a result belongs to the last call before it.
+    """
+    found: dict[tuple[int, str], ToolResultPart] = {}
+    open_calls: dict[str, int] = {}
+    for at, message in enumerate(messages):
+        if message.role != "tool":
+            open_calls.update(dict.fromkeys(_calls(message), at))
+            continue
+        for part in message.parts:
+            if isinstance(part, ToolResultPart) and part.call_id in open_calls:
+                found[open_calls.pop(part.call_id), part.call_id] = part
+    return found
+
+
+def _calls(message: PromptMessage) -> list[str]:
+    if message.role != "assistant":
+        return []
+    return [part.call_id for part in message.parts if isinstance(part, ToolCallPart)]
 
 
 def _size_bytes(part: Part) -> int:

@@ -2,21 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
 
 from tertulia.domain.errors import TertuliaError, Unavailable
-from tertulia.domain.models import ModelRequest, ModelSettings, ProviderFailed
-from tertulia.domain.parts import text_of
+from tertulia.domain.models import ProviderFailed
 from tertulia.domain.runs import RunError, RunStatus
-from tertulia.llm.catalog import ModelCatalog
+from tertulia.domain.tools import ToolServerFailed
 from tertulia.runs.live import LiveRun
-from tertulia.runs.prompt import Asked, PromptBuilder
-from tertulia.runs.send import Instructions
-from tertulia.runs.settings import settings_from_json
+from tertulia.runs.tool_loop import ToolLoop
 from tertulia.runs.writer import EventWriter
 from tertulia.storage.answer import Answer
 from tertulia.storage.database import Database
@@ -35,8 +31,7 @@ class Executor:
     """Executes the runs that this process holds."""
 
     database: Database
-    models: ModelCatalog
-    prompts: PromptBuilder
+    loop: ToolLoop
     writer: EventWriter
     tasks: TaskSet
     deadline_s: float
@@ -83,8 +78,7 @@ class Executor:
 
     def can_be_continued(self, live: LiveRun) -> bool:
         """Whether another process can go on where this one stops."""
-        continues = self.models.continues_prefix(live.held.model_type)
-        return live.answer.is_plain_text and continues
+        return self.loop.can_be_continued(live)
 
     async def let_go(self, runs: Collection[LiveRun], *, patience_s: float) -> None:
         """Stop executing the runs, which get `patience_s` to end first; store what they said."""
@@ -120,15 +114,13 @@ class Executor:
 
     async def _resume(self, live: LiveRun) -> None:
         held = live.held
-        live.resume(await self._stored(held), from_start=False)
+        live.resume(await self._stored(held))
         if held.attempt > held.max_attempts:
             message = f"The server failed {held.max_attempts} times while answering; it gives up"
             error = RunError("attempts_exhausted", message)
             live.end(RunStatus.FAILED, error=error, status_code=500)
             return
-        if not live.answer.is_empty and not self.can_be_continued(live):
-            live.resume(live.answer, from_start=True)
-            self.writer.heard(live)
+        self.loop.take_up(live)
         await self._converse(live)
 
     async def _stored(self, held: HeldRun) -> Answer:
@@ -152,7 +144,7 @@ class Executor:
         deadline = asyncio.timeout(max(0.0, self.deadline_s - live.held.age_s))
         try:
             async with deadline:
-                await self._listen(live)
+                await self.loop.answer(live)
             crash_point("run.model_done")
             live.end(RunStatus.COMPLETED)
         except ProviderFailed as failure:
@@ -161,6 +153,9 @@ class Executor:
                 error=RunError(failure.code, failure.message),
                 status_code=failure.status,
             )
+        except ToolServerFailed as failure:
+            error = RunError("mcp_server_unreachable", str(failure))
+            live.end(RunStatus.FAILED, error=error, status_code=502)
         except Exception as error:
             if isinstance(error, TimeoutError) and deadline.expired():
                 message = f"The answer was not finished within {self.deadline_s:.0f} seconds"
@@ -171,40 +166,6 @@ class Executor:
             code = error.code if isinstance(error, TertuliaError) else "internal_error"
             message = error.detail if isinstance(error, TertuliaError) else "An internal error"
             live.end(RunStatus.FAILED, error=RunError(code, message), status_code=500)
-
-    async def _listen(self, live: LiveRun) -> None:
-        request = await self._request(live)
-        crash_point("run.before_model")
-        async with aclosing(self.models.stream(request)) as deltas:
-            async for delta in deltas:
-                is_first = live.received == 0
-                live.hear(delta)
-                self.writer.heard(live)
-                crash_point("run.first_token" if is_first else "run.token")
-                if live.waiting_chars:
-                    await self.writer.room(live)
-
-    async def _request(self, live: LiveRun) -> ModelRequest:
-        held = live.held
-        settings = settings_from_json(held.settings)
-        asked = Asked(
-            held.conversation_id,
-            prompt_id=held.prompt_id or held.message_id,
-            user_id=held.user_id,
-            instructions=Instructions.stored_in(held.settings),
-            messages_min=held.settings.get("inputs", 0),
-            context_tokens=self.models.info(held.model_type).context_tokens,
-            answer_tokens=settings.max_tokens,
-        )
-        while True:
-            try:
-                messages = await self.prompts.build(asked)
-            except Unavailable:
-                await asyncio.sleep(_DATABASE_RETRY_S)
-            else:
-                prefix = text_of(live.answer.parts)
-                settings = _for_the_rest(settings, live)
-                return ModelRequest(held.model_type, messages, settings, prefix)
 
     async def _settle(self, live: LiveRun) -> None:
         """Note how much was received of an answer that somebody else ended."""
@@ -218,12 +179,3 @@ class Executor:
                 )
         except TertuliaError as error:
             log.warning("received tokens not noted", run_id=str(live.held.id), code=error.code)
-
-
-def _for_the_rest(settings: ModelSettings, live: LiveRun) -> ModelSettings:
-    """Return the settings for what is left of an answer that is continued."""
-    if settings.max_tokens is None:
-        return settings
-    # An event is at least one token; how many more it was, nobody noted.
-    said = len(live.answer.marks)
-    return replace(settings, max_tokens=max(1, settings.max_tokens - said))

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from tertulia.domain.models import (
     Delta,
@@ -12,10 +14,21 @@ from tertulia.domain.models import (
     ToolCall,
     Usage,
 )
+from tertulia.domain.parts import (
+    FilePart,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    tool_call_to_json,
+)
 from tertulia.domain.runs import EventKind, Run, RunError, RunEvent, RunStatus
 from tertulia.storage.answer import Answer
 from tertulia.storage.repositories.leases import HeldRun
 from tertulia.storage.repositories.runs import Outcome
+
+_Said: TypeAlias = TextDelta | ReasoningDelta | ToolCall | ToolResultPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,7 @@ class LiveRun:
     """In how many pieces the provider sent it to this process: about as many tokens."""
     first_token_ms: int | None = None
     finish: Finish | None = None
+    """Of the model's last answer; a run whose tools are called here has several."""
     outcome: Outcome | None = None
     """Set once: the model has said everything, and the rest is the writer's."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -50,26 +64,52 @@ class LiveRun:
     is_lost: bool = False
     task: asyncio.Task[None] | None = None
     """What listens to the model."""
-    _said: list[Delta] = field(default_factory=list[Delta])
-    _restarts: list[RunEvent] = field(default_factory=list[RunEvent])
+    _said: list[_Said] = field(default_factory=list[_Said])
+    _numbered: list[RunEvent] = field(default_factory=list[RunEvent])
+    """Events that come before what is in `_said`."""
     _waiting_chars: int = 0
+    _spent: Usage = field(default_factory=Usage)
+    """By the model's answers before the last."""
+    _is_untold: bool = False
+    """Whether nobody said how many tokens one of them had."""
 
     @property
     def tokens(self) -> int:
         """About how many tokens were received for this answer, by all its attempts."""
         return self.said_before + self.received
 
-    def resume(self, answer: Answer, *, from_start: bool) -> None:
-        """Go on with what former attempts said, or take it back and say that it begins again.
-
-        Before anything is heard.
-        """
+    def resume(self, answer: Answer) -> None:
+        """Go on with what former attempts said. Before anything is heard."""
         self.answer = answer
-        if from_start:
-            restart = {"attempt": self.held.attempt}
-            self._restarts.append(RunEvent(answer.seq + 1, EventKind.RESTART, restart))
-            answer.add(self._restarts[0])
         self.said_before = len(answer.marks)
+
+    def restart(self, kept: Sequence[Part]) -> None:
+        """Take back what former attempts said, but for its beginning, which is said again.
+
+        Before anything is heard. All of it is stored at once, or nothing.
+        """
+        self._number(EventKind.RESTART, {"attempt": self.held.attempt})
+        for part in kept:
+            match part:
+                case TextPart(text):
+                    self._number(EventKind.TEXT, {"delta": text})
+                case ReasoningPart(text):
+                    self._number(EventKind.REASONING, {"delta": text})
+                case ToolCallPart():
+                    self._number(EventKind.TOOL_CALL, dict(tool_call_to_json(part)))
+                case ToolResultPart():
+                    self._number(EventKind.TOOL_RESULT, _result(part))
+                case FilePart():
+                    raise AssertionError("no model answers with files")
+        self.said_before = len(self.answer.marks)
+
+    def begin_answer(self) -> None:
+        """The model is about to be asked; its answer follows what was said before."""
+        if self.finish is None:
+            return
+        self._is_untold |= self.finish.usage.response_tokens is None
+        self._spent += self.finish.usage
+        self.finish = None
 
     def hear(self, delta: Delta) -> None:
         """Take what the model says next."""
@@ -88,6 +128,10 @@ class LiveRun:
         if not isinstance(delta, ToolCall):
             self._waiting_chars += len(delta.text)
 
+    def hear_result(self, result: ToolResultPart) -> None:
+        """Take what a tool answered."""
+        self._said.append(result)
+
     @property
     def waiting_chars(self) -> int:
         """How much has been said that is not stored."""
@@ -96,13 +140,13 @@ class LiveRun:
     def take_events(self) -> list[RunEvent]:
         """Number what was said since the last call; neighbours of one kind become one event."""
         said, self._said = self._said, []
-        events, self._restarts = self._restarts, []
+        events, self._numbered = self._numbered, []
         self._waiting_chars = 0
         begin = 0
         while begin < len(said):
             first = said[begin]
             end = begin + 1
-            if not isinstance(first, ToolCall):
+            if isinstance(first, (TextDelta, ReasoningDelta)):
                 while end < len(said) and type(said[end]) is type(first):
                     end += 1
             events.append(self._event(said[begin:end]))
@@ -138,9 +182,12 @@ class LiveRun:
     def _usage(self) -> Usage:
         """Return the tokens of the whole answer: as billed, else as many as were received."""
         usage = self.finish.usage if self.finish else Usage()
-        if usage.response_tokens is None:
-            return replace(usage, response_tokens=self.tokens or None)
-        if usage.prompt_tokens is None:
+        is_told = usage.response_tokens is not None and not self._is_untold
+        usage = self._spent + usage
+        if not is_told:
+            received = max(self.tokens, usage.response_tokens or 0)
+            return replace(usage, response_tokens=received or None)
+        if usage.prompt_tokens is None or usage.response_tokens is None:
             return usage
         # A continued answer was given its beginning back, as part of the prompt.
         before = min(self.said_before, usage.prompt_tokens)
@@ -150,21 +197,30 @@ class LiveRun:
             response_tokens=usage.response_tokens + before,
         )
 
-    def _event(self, deltas: list[Delta]) -> RunEvent:
-        seq = self.answer.seq + 1
-        match deltas[0]:
-            case ToolCall(call_id, name, arguments):
-                data = {"call_id": call_id, "name": name, "arguments": arguments}
-                event = RunEvent(seq, EventKind.TOOL_CALL, data)
+    def _number(self, kind: EventKind, data: dict[str, Any]) -> None:
+        event = RunEvent(self.answer.seq + 1, kind, data)
+        self.answer.add(event)
+        self._numbered.append(event)
+
+    def _event(self, said: Sequence[_Said]) -> RunEvent:
+        seq, first = self.answer.seq + 1, said[0]
+        match first:
+            case ToolCall(call_id, name, arguments, server):
+                call = ToolCallPart(call_id, name, arguments, server)
+                event = RunEvent(seq, EventKind.TOOL_CALL, dict(tool_call_to_json(call)))
+            case ToolResultPart():
+                event = RunEvent(seq, EventKind.TOOL_RESULT, _result(first))
             case TextDelta():
-                event = RunEvent(seq, EventKind.TEXT, {"delta": _joined(deltas)})
+                event = RunEvent(seq, EventKind.TEXT, {"delta": _joined(said)})
             case ReasoningDelta():
-                event = RunEvent(seq, EventKind.REASONING, {"delta": _joined(deltas)})
-            case Finish():
-                raise AssertionError("the end is not said, it is heard apart")
+                event = RunEvent(seq, EventKind.REASONING, {"delta": _joined(said)})
         self.answer.add(event)
         return event
 
 
-def _joined(deltas: list[Delta]) -> str:
-    return "".join(delta.text for delta in deltas if isinstance(delta, (TextDelta, ReasoningDelta)))
+def _joined(said: Sequence[_Said]) -> str:
+    return "".join(delta.text for delta in said if isinstance(delta, (TextDelta, ReasoningDelta)))
+
+
+def _result(part: ToolResultPart) -> dict[str, str]:
+    return {"call_id": part.call_id, "content": part.content}

@@ -6,9 +6,16 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from tertulia.domain.conversations import Message, NewMessage, Role
-from tertulia.domain.errors import ConversationNotFound, Invalid
+from tertulia.domain.errors import (
+    ConversationNotFound,
+    Invalid,
+    ToolCallNotFound,
+    ToolCallSettled,
+)
 from tertulia.domain.ids import new_id
-from tertulia.runs.send import Branch, NewConversation, Send
+from tertulia.domain.parts import Part, ToolCallPart, ToolResultPart
+from tertulia.runs.calls import find_open_calls
+from tertulia.runs.send import Branch, Decision, NewConversation, Send
 from tertulia.storage.repositories.conversations import LockedConversation
 from tertulia.storage.repositories.messages import ROOT, Place
 from tertulia.storage.unit_of_work import UnitOfWork
@@ -74,21 +81,69 @@ async def open_for(work: UnitOfWork, conversation: LockedConversation, send: Sen
 
     Raises:
         MessageNotFound: The conversation has no message `send.parent_id`.
-        Invalid: There is nothing to answer.
+        Invalid: There is nothing to answer, or no call that waits for a result.
+        ToolCallNotFound: There is no such call to be decided about.
+        ToolCallSettled: It waits for no decision.
     """
+    if send.decision is not None:
+        return await _open_decision(work, conversation, send.decision)
+    results = [NewMessage(Role.TOOL, tuple(send.tool_results))] if send.tool_results else []
+    messages = [*results, *send.messages]
     place = ROOT if send.begins else work.messages.head(conversation)
-    if send.parent_id is not None or (not send.messages and place.id is not None):
+    if send.parent_id is not None or (not messages and place.id is not None):
         place = await work.messages.place(conversation, send.parent_id or place.id)
-    if send.messages:
-        new, conversation = await work.messages.append_all(
-            conversation, send.messages, parent=place
-        )
+    if results:
+        await _check_results(work, conversation, send.tool_results, tip_id=place.id)
+    if messages:
+        new, conversation = await work.messages.append_all(conversation, messages, parent=place)
         tip = replace(work.messages.head(conversation), role=new[-1].role)
         return Opened(conversation, tip, new)
     if place.role is None or place.role is Role.ASSISTANT:
         wrong = "body.content" if send.parent_id is None else "body.parent_id"
         raise Invalid("There is no user's message to answer there", field=wrong)
     return Opened(conversation, place, ())
+
+
+async def _open_decision(
+    work: UnitOfWork, conversation: LockedConversation, decision: Decision
+) -> Opened:
+    owner = conversation.user_id
+    asking = await work.messages.get(
+        decision.message_id, conversation_id=conversation.id, user_id=owner
+    )
+    if decision.call_id not in [call.call_id for call in _ours(asking.parts)]:
+        raise ToolCallNotFound
+    calls = await find_open_calls(work, conversation.id, tip_id=conversation.head_id, user_id=owner)
+    if decision.call_id not in [call.call_id for call in calls]:
+        raise ToolCallSettled
+    place = await work.messages.place(conversation, conversation.head_id)
+    return Opened(conversation, place, ())
+
+
+async def _check_results(
+    work: UnitOfWork,
+    conversation: LockedConversation,
+    results: Sequence[ToolResultPart],
+    *,
+    tip_id: UUID | None,
+) -> None:
+    calls = await find_open_calls(
+        work, conversation.id, tip_id=tip_id, user_id=conversation.user_id
+    )
+    if _ours(calls):
+        wrong = "body.tool_results"
+        raise Invalid("A call of the server's waits to be approved or refused first", field=wrong)
+    waiting = [call.call_id for call in calls]
+    for at, result in enumerate(results):
+        if result.call_id not in waiting:
+            wrong = f"body.tool_results[{at}].call_id"
+            raise Invalid("No such call waits for a result there", field=wrong)
+        waiting.remove(result.call_id)
+
+
+def _ours(parts: Sequence[Part]) -> Sequence[ToolCallPart]:
+    """Return the calls that this server makes."""
+    return [part for part in parts if isinstance(part, ToolCallPart) and part.server is not None]
 
 
 async def _repeated(

@@ -38,6 +38,8 @@ class Asked:
     """So many messages came with the question: all of them are told."""
     context_tokens: int | None
     answer_tokens: int | None
+    so_far: Sequence[Part] = ()
+    """The answer's parts up to a tool's result, after which the model is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ class PromptBuilder:
         ]
         for message in messages:
             told += as_told(message, heeds_system=heeds_system)
-        return pair_tool_calls(fit(_joined(told), budget_tokens=budget_tokens))
+        told += _told("assistant", asked.so_far)
+        # Paired first: what is cut off then takes no result without its call, or the other way.
+        return fit(pair_tool_calls(_joined(told)), budget_tokens=budget_tokens)
 
     async def _read(self, work: UnitOfWork, asked: Asked, budget_tokens: int) -> Sequence[Message]:
         newest = await work.messages.list_branch(
@@ -100,9 +104,13 @@ def as_told(message: Message, *, heeds_system: bool = False) -> Sequence[PromptM
     role = "assistant" if message.role is Role.ASSISTANT else "user"
     if heeds_system and message.role in _INSTRUCTING:
         role = "system"
+    return _told(role, message.parts)
+
+
+def _told(role: str, parts: Sequence[Part]) -> Sequence[PromptMessage]:
     told: list[PromptMessage] = []
     said: list[Part] = []
-    for part in message.parts:
+    for part in parts:
         if isinstance(part, ToolResultPart):
             if said:
                 told.append(PromptMessage(role, tuple(said)))

@@ -7,7 +7,14 @@ years later is given the very events it has not seen, number by number.
 
 from collections.abc import Iterator
 
-from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from tertulia.domain.parts import (
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    tool_call_to_json,
+)
 from tertulia.domain.runs import EventKind, RunEvent
 from tertulia.storage.repositories.runs import Replay
 
@@ -40,9 +47,8 @@ def events_after(replay: Replay, after: int) -> Iterator[RunEvent]:
 def _event_of(part: Part, seq: int) -> RunEvent | None:
     """Return the event that brought a whole part; None if none did."""
     match part:
-        case ToolCallPart(call_id, name, arguments):
-            data = {"call_id": call_id, "name": name, "arguments": arguments}
-            return RunEvent(seq, EventKind.TOOL_CALL, data)
+        case ToolCallPart():
+            return RunEvent(seq, EventKind.TOOL_CALL, dict(tool_call_to_json(part)))
         case ToolResultPart(call_id, content):
             return RunEvent(seq, EventKind.TOOL_RESULT, {"call_id": call_id, "content": content})
         case _:

@@ -23,7 +23,14 @@ from tertulia.http.paging import (
     show_page,
 )
 from tertulia.http.sse import EventStreamResponse, last_event_id
-from tertulia.runs.schemas import CONTENT_CHARS_MAX, ModelResponse, RunCreate, RunResponse
+from tertulia.runs.schemas import (
+    CONTENT_CHARS_MAX,
+    McpServerResponse,
+    ModelResponse,
+    RunCreate,
+    RunResponse,
+    ToolCallDecision,
+)
 from tertulia.runs.send import Send
 from tertulia.runs.service import RunService, Started
 from tertulia.runs.wire import parse_cursor, refusal, to_events
@@ -71,13 +78,7 @@ async def start_run(
     asked = _Asked(conversation_id, body.to_send(), user.id, idempotent)
     if accepts(request.scope, _EVENT_STREAM):
         return await _stream(request, runs, asked, still_allowed)
-    started = await asked.start(runs)
-    return Response(
-        RunResponse.of(started.run).model_dump_json(),
-        status_code=202,
-        media_type="application/json",
-        headers=_headers(started),
-    )
+    return _accepted(await asked.start(runs))
 
 
 @router.get("/text/generate/stream", response_class=EventStreamResponse, responses=_STREAMS)
@@ -151,6 +152,49 @@ async def cancel_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunResponse
     return RunResponse.of(await runs.cancel(run_id, user_id=user.id))
 
 
+@router.post(
+    "/runs/{run_id}/tool_calls/{call_id:path}",
+    status_code=202,
+    response_model=RunResponse,
+    responses=_STREAMS,
+)
+async def decide_tool_call(
+    run_id: UUID,
+    call_id: str,
+    body: ToolCallDecision,
+    request: Request,
+    user: CurrentUser,
+    runs: Runs,
+    idempotent: Idempotent,
+    still_allowed: StillAllowed,
+) -> Response:
+    """Approve or refuse a call that the server makes only with the user's consent.
+
+    202 and a new run, which makes the call (or not) and goes on with its result; with
+    `Accept: text/event-stream` that run's events. If other calls of the same answer wait, the new
+    run ends after the result, and the model is asked when the last of them is settled.
+    """
+    started = await runs.decide(
+        run_id, call_id, is_approved=body.approve, user_id=user.id, idempotent=idempotent
+    )
+    if accepts(request.scope, _EVENT_STREAM):
+        return await _events(
+            runs,
+            started.run,
+            user.id,
+            after=0,
+            still_allowed=still_allowed,
+            headers=_headers(started),
+        )
+    return _accepted(started)
+
+
+@router.get("/mcp-servers")
+async def list_mcp_servers(_user: CurrentUser, runs: Runs) -> Sequence[McpServerResponse]:
+    """List the MCP servers whose tools a run can be given."""
+    return [McpServerResponse(name=name) for name in runs.mcp_servers]
+
+
 @router.get("/models", tags=["models"])
 async def list_models(_user: CurrentUser, runs: Runs) -> Sequence[ModelResponse]:
     """List the models on offer, the default first, and what each can do."""
@@ -212,6 +256,15 @@ async def _events(
         until=partial(refusal, still_allowed),
         retry_ms=NO_RETRY_MS if is_read else RETRY_MS,
         headers=headers,
+    )
+
+
+def _accepted(started: Started) -> Response:
+    return Response(
+        RunResponse.of(started.run).model_dump_json(),
+        status_code=202,
+        media_type="application/json",
+        headers=_headers(started),
     )
 
 

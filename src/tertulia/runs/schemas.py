@@ -7,15 +7,19 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from tertulia.domain.models import ModelInfo, ModelSettings, Usage
+from tertulia.domain.parts import ToolResultPart
 from tertulia.domain.runs import OnBusy, Run, RunStatus
 from tertulia.runs.send import Send, user_says
 
 CONTENT_CHARS_MAX = 100_000
 MODEL_NAME_CHARS_MAX = 200
 _TOOLS_MAX = 128
+_MCP_SERVERS_MAX = 16
+_CALL_ID_CHARS_MAX = 1_000
 
 Content = Annotated[str, StringConstraints(min_length=1, max_length=CONTENT_CHARS_MAX)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=MODEL_NAME_CHARS_MAX)]
+McpServerName = Annotated[str, StringConstraints(min_length=1, max_length=32)]
 StopString = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
@@ -37,6 +41,29 @@ class Tool(BaseModel):
 
     type: Literal["function"]
     function: ToolFunction
+
+
+class ToolResult(BaseModel):
+    """What a tool answered that the client called."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    call_id: str = Field(min_length=1, max_length=_CALL_ID_CHARS_MAX)
+    content: str = Field(max_length=CONTENT_CHARS_MAX)
+
+
+class ToolCallDecision(BaseModel):
+    """Whether a call is made."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    approve: bool
+
+
+class McpServerResponse(BaseModel):
+    """A configured MCP server."""
+
+    name: str = Field(description="For `mcp` of a run.")
 
 
 class RunCreate(BaseModel):
@@ -63,7 +90,23 @@ class RunCreate(BaseModel):
     max_tokens: int | None = Field(None, ge=1, le=1_000_000, strict=True)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1, strict=True)
     stop: list[StopString] = Field(default_factory=list, max_length=4)
-    tools: list[Tool] = Field(default_factory=list[Tool], max_length=_TOOLS_MAX)
+    tools: list[Tool] = Field(
+        default_factory=list[Tool],
+        max_length=_TOOLS_MAX,
+        description="Their calls end the run and are the client's to make: see `tool_results`.",
+    )
+    tool_results: list[ToolResult] = Field(
+        default_factory=list[ToolResult],
+        max_length=_TOOLS_MAX,
+        description="Of calls that wait where the conversation ends, or at `parent_id`. They are "
+        "stored as a message of the role `tool`, before `content` if there is any, and answered.",
+    )
+    mcp: list[McpServerName] = Field(
+        default_factory=list[str],
+        max_length=_MCP_SERVERS_MAX,
+        description="Configured MCP servers whose tools the model can use in this run; "
+        "`GET /mcp-servers` lists them.",
+    )
 
     def to_send(self) -> Send:
         """Return it in the service's words."""
@@ -72,6 +115,10 @@ class RunCreate(BaseModel):
             parent_id=self.parent_id,
             model_type=self.model_type,
             on_busy=self.on_busy,
+            mcp=list(dict.fromkeys(self.mcp)),
+            tool_results=[
+                ToolResultPart(result.call_id, result.content) for result in self.tool_results
+            ],
             settings=ModelSettings(
                 temperature=self.temperature,
                 top_p=self.top_p,

@@ -1,15 +1,15 @@
 """What is asked for: messages to store, where they go, and how they shall be answered."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
 from tertulia.domain.conversations import NewMessage, Retention, Role
 from tertulia.domain.models import ModelSettings
-from tertulia.domain.parts import TextPart, text_of
+from tertulia.domain.parts import TextPart, ToolResultPart, text_of
 from tertulia.domain.runs import OnBusy
-from tertulia.runs.settings import settings_to_json
+from tertulia.runs.settings import settings_to_json, stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,24 @@ class Instructions:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """What the user says about a call that waits for that; the run begins with its result."""
+
+    message_id: UUID
+    """The answer that asks for the call."""
+    call_id: str
+    is_approved: bool
+
+    @classmethod
+    def stored_in(cls, settings: Mapping[str, Any]) -> "Decision | None":
+        """Return what `Send.stored_settings` wrote."""
+        told = settings.get("decision")
+        if told is None:
+            return None
+        return cls(UUID(told["message_id"]), told["call_id"], told["is_approved"])
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """What somebody wants answered, and how."""
 
@@ -63,8 +81,16 @@ class Send:
     on_busy: OnBusy = OnBusy.REJECT
     settings: ModelSettings = field(default_factory=ModelSettings)
     instructions: Instructions = field(default_factory=Instructions)
+    keeps: bool = False
+    """Whether the conversation is kept from now on, whatever becomes of its runs."""
     title: str | None = None
     """Of the conversation, if it has none; then no model is asked for one."""
+    mcp: Sequence[str] = ()
+    """The configured MCP servers whose tools the model can use."""
+    tool_results: Sequence[ToolResultPart] = ()
+    """Of calls that were the client's to make, and wait where the messages go; they come first."""
+    decision: Decision | None = None
+    """Goes with no messages: the run goes on where the conversation ends."""
     echo: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What a protocol wants to say of this run later, as JSON; nothing here depends on it."""
 
@@ -80,13 +106,15 @@ class Send:
 
     def stored_settings(self) -> dict[str, Any]:
         """Return all that the run's row keeps of how it was asked for."""
-        told = self.instructions
+        told, decision = self.instructions, self.decision
         asked: dict[str, Any] = {
             "instructions": told.text,
             "heeds_system": told.heeds_system or None,
             # So many messages before the answer came with it.
-            "inputs": len(self.messages),
-            "echo": dict(self.echo) or None,
+            "inputs": len(self.messages) + bool(self.tool_results),
+            "mcp": list(self.mcp) or None,
+            "decision": decision and {**asdict(decision), "message_id": str(decision.message_id)},
+            "echo": stored("echo", dict(self.echo)) if self.echo else None,
         }
         settings = settings_to_json(self.settings)
         return settings | {name: value for name, value in asked.items() if value is not None}

@@ -11,11 +11,13 @@ from tertulia.domain.ids import new_id
 from tertulia.domain.models import ModelInfo
 from tertulia.domain.runs import OnBusy, Run, RunStatus
 from tertulia.llm.catalog import ModelCatalog
+from tertulia.runs.calls import check_servers
 from tertulia.runs.executor import Executor
 from tertulia.runs.follower import Followed, Follower
 from tertulia.runs.keeper import LEASE
 from tertulia.runs.opening import Opened, lock_or_create, open_for
-from tertulia.runs.send import NewConversation, Send
+from tertulia.runs.send import Decision, Instructions, NewConversation, Send
+from tertulia.runs.settings import settings_from_json
 from tertulia.storage.database import Database, retried
 from tertulia.storage.ending import CANCELLED, end_as_stored
 from tertulia.storage.notices import Notifier
@@ -51,6 +53,11 @@ class RunService:
     context_messages: int
     """Of one branch, the newest that a model is told."""
 
+    @property
+    def mcp_servers(self) -> Sequence[str]:
+        """The names of the configured MCP servers, whose tools a run can be given."""
+        return self.executor.loop.servers.names
+
     @retried
     async def start(
         self,
@@ -77,7 +84,9 @@ class RunService:
             ModelNotFound: `send.model_type` is not on offer.
             RunActive: The conversation is being answered, and `send.on_busy` is `reject`.
             QueueFull: Too many runs wait for their turn there already.
-            Invalid: There is nothing to answer.
+            Invalid: There is nothing to answer, or it names a server that is not configured.
+            ToolCallNotFound: There is no such call to be decided about.
+            ToolCallSettled: It waits for no decision.
             IdempotencyKeyReused: The key came with another request before.
         """
         # A process that is stopping, or executes all it can, leaves the run to any other.
@@ -89,6 +98,7 @@ class RunService:
             earlier = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=run_id)
             if earlier is not None:
                 return Started(await work.runs.get(earlier, user_id=user_id), is_replay=True)
+            check_servers(send, self.mcp_servers)
             named = self.models.resolve(send.model_type) if send.model_type else None
             conversation = await lock_or_create(
                 work,
@@ -121,6 +131,36 @@ class RunService:
             )
         self._tell(run, opened, stopped)
         return Started(run, is_replay=False)
+
+    async def decide(
+        self,
+        run_id: UUID,
+        call_id: str,
+        *,
+        is_approved: bool,
+        user_id: UUID,
+        idempotent: IdempotentRequest | None = None,
+    ) -> Started:
+        """Have a call made that waits for the user's word, or refused, and go on from there.
+
+        A new run, asked for as the one that waits was, begins with the call's result. It asks the
+        model when no other call of the same answer waits.
+
+        Raises:
+            RunNotFound: No such run, or it is another user's.
+            ToolCallNotFound: It made no such call, or one that is the client's to make.
+            ToolCallSettled: The call was decided already, or the conversation went on without it.
+            RunActive: The conversation is being answered.
+        """
+        run = await self.get(run_id, user_id=user_id)
+        send = Send(
+            model_type=run.model_type,
+            settings=settings_from_json(run.settings),
+            instructions=Instructions.stored_in(run.settings),
+            mcp=run.settings.get("mcp", ()),
+            decision=Decision(run.message_id, call_id, is_approved),
+        )
+        return await self.start(run.conversation_id, send, user_id=user_id, idempotent=idempotent)
 
     async def get(self, run_id: UUID, *, user_id: UUID) -> Run:
         """Return the user's run.
@@ -275,6 +315,8 @@ class RunService:
     ) -> Run:
         """Store an answer that is still empty, and the run that will write it."""
         conversation = opened.conversation
+        if send.keeps:
+            await work.conversations.keep(conversation)
         if send.title is not None and conversation.title is None:
             await work.conversations.set_title_if_untitled(
                 conversation.id, send.title, user_id=conversation.user_id

@@ -1,6 +1,7 @@
 """Everything one transaction may touch."""
 
 from tertulia.storage.connection import Connection
+from tertulia.storage.repositories.agents import AgentRepository
 from tertulia.storage.repositories.api_keys import ApiKeyRepository
 from tertulia.storage.repositories.conversations import ConversationRepository
 from tertulia.storage.repositories.idempotency import IdempotencyRepository
@@ -9,6 +10,7 @@ from tertulia.storage.repositories.leases import LeaseRepository
 from tertulia.storage.repositories.messages import MessageRepository
 from tertulia.storage.repositories.run_events import RunEventRepository
 from tertulia.storage.repositories.runs import RunRepository
+from tertulia.storage.repositories.search import SearchRepository
 from tertulia.storage.repositories.sessions import SessionRepository
 from tertulia.storage.repositories.users import UserRepository
 
@@ -20,6 +22,7 @@ class UnitOfWork:
     """
 
     __slots__ = (
+        "agents",
         "api_keys",
         "connection",
         "conversations",
@@ -29,6 +32,7 @@ class UnitOfWork:
         "messages",
         "run_events",
         "runs",
+        "search",
         "sessions",
         "users",
     )
@@ -45,3 +49,5 @@ class UnitOfWork:
         self.run_events = RunEventRepository(connection)
         self.idempotency = IdempotencyRepository(connection)
         self.jobs = JobRepository(connection)
+        self.search = SearchRepository(connection)
+        self.agents = AgentRepository(connection)

@@ -196,6 +196,9 @@ def _route_libraries() -> None:
         library.setLevel(logging.NOTSET)
     # Its warnings tell of clients that left while they were being answered, write by write.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    # What these say quotes addresses with their keys, and what users and tools said.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
     # Uvicorn's access lines hold query strings; the guard writes its own without. A logger that
     # reaches no handler makes uvicorn skip them altogether.
     access = logging.getLogger("uvicorn.access")

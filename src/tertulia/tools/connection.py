@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+import anyio
 import httpx2
 import structlog
 from mcp import MCPError
@@ -27,6 +28,8 @@ from .results import bounded, result_text
 
 _STALL_S = 30.0
 """Of a stream over HTTP, on top of what a call may take."""
+_CLOSE_S = 8.0
+"""The SDK gives a program 2 s to end by itself, 2 s after SIGTERM, and then kills it."""
 _CLIENT_INFO = Implementation(name="tertulia", version=__version__)
 
 log = structlog.get_logger(__name__)
@@ -42,28 +45,31 @@ class Connection:
     is_broken: bool = False
     """Whether it is of no more use; it is still to be closed."""
     _client: Client | None = None
-    _ready: asyncio.Event = field(default_factory=asyncio.Event)
-    _closing: asyncio.Event = field(default_factory=asyncio.Event)
+    _settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether it is known if the server can be asked."""
+    _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _task: asyncio.Task[None] | None = None
 
-    async def open(self, tasks: TaskSet) -> None:
-        """Start the server, or reach it.
+    def open(self, tasks: TaskSet) -> None:
+        """Begin to start the server, or to reach it.
 
         A task of its own holds the connection: what the SDK opens must be closed by the task that
         opened it, and a run that needs the server first may end before the others.
+        """
+        self._task = tasks.spawn(self._hold(), name=f"MCP server {self.name}")
+
+    async def ready(self) -> None:
+        """Return when the server can be asked.
 
         Raises:
             ConnectionLost: It did not answer in time, or not as an MCP server does.
         """
-        self._task = tasks.spawn(self._hold(), name=f"MCP server {self.name}")
         try:
             async with asyncio.timeout(self.limits.connect_s):
-                await self._ready.wait()
-        except BaseException as error:
-            self._task.cancel()
-            if isinstance(error, TimeoutError):
-                raise ConnectionLost from error
-            raise
+                await self._settled.wait()
+        except TimeoutError as error:
+            self.is_broken = True
+            raise ConnectionLost from error
         if self._client is None:
             raise ConnectionLost
 
@@ -116,9 +122,11 @@ class Connection:
     async def close(self) -> None:
         """End the connection, and the server if it was started here."""
         self.is_broken = True
-        self._closing.set()
+        # Not the task: what the SDK shields from its own cancellation, it must be able to finish,
+        # or it leaves the server running.
+        self._scope.cancel()
         if self._task is not None:
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=_CLOSE_S)
 
     @property
     def _asked(self) -> Client:
@@ -127,15 +135,16 @@ class Connection:
 
     async def _hold(self) -> None:
         try:
-            async with _connected(self.config, self.limits) as client:
-                self._client = client
-                self._ready.set()
-                await self._closing.wait()
+            with self._scope:
+                async with _connected(self.config, self.limits) as client:
+                    self._client = client
+                    self._settled.set()
+                    await asyncio.Event().wait()
         except Exception as error:  # noqa: BLE001  whatever the SDK leaks: the server is gone
             log.warning("MCP server not connected", server=self.name, error=_kind(error))
         finally:
             self.is_broken = True
-            self._ready.set()
+            self._settled.set()
 
 
 @asynccontextmanager

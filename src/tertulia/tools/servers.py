@@ -38,7 +38,8 @@ class ToolServer:
     config: ToolServerConfig
     limits: ToolLimits
     tasks: TaskSet
-    _connection: "Connection | None" = None
+    _connections: "list[Connection]" = field(default_factory=list["Connection"])
+    """At most one that is not broken; the others are being closed."""
     _connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def list_tools(self) -> Sequence[ServerTool]:
@@ -81,31 +82,35 @@ class ToolServer:
         return UNKNOWN_OUTCOME
 
     async def close(self) -> None:
-        """End the connection, and the server if it was started here."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        """End all connections, and the server if it was started here."""
+        await asyncio.gather(*(connection.close() for connection in self._connections))
 
     async def _list(self) -> "Sequence[Tool]":
-        """List the tools; a connection that broke while nobody used it is opened again."""
+        """List the tools; a connection that broke while nobody used it is made anew."""
+        connection = await self._connect()
         try:
-            return await (await self._connect()).list_tools()
+            return await connection.list_tools()
         except ConnectionLost:
             return await (await self._connect()).list_tools()
 
     async def _connect(self) -> "Connection":
+        """Return the connection; one is made if there is none, or the last one broke."""
         async with self._connecting:
-            earlier = self._connection
-            if earlier is not None:
-                if not earlier.is_broken:
-                    return earlier
-                self._connection = None
-                self.tasks.spawn(earlier.close(), name=f"close MCP server {self.name}")
-            connection_class = await asyncio.to_thread(_load)
-            connection = connection_class(self.name, self.config, self.limits)
-            await connection.open(self.tasks)
-            self._connection = connection
-            return connection
+            connection = next((each for each in self._connections if not each.is_broken), None)
+            if connection is None:
+                for broken in self._connections:
+                    self.tasks.spawn(self._drop(broken), name=f"close MCP server {self.name}")
+                connection_class = await asyncio.to_thread(_load)
+                connection = connection_class(self.name, self.config, self.limits)
+                self._connections.append(connection)
+                connection.open(self.tasks)
+        await connection.ready()
+        return connection
+
+    async def _drop(self, broken: "Connection") -> None:
+        await broken.close()
+        if broken in self._connections:
+            self._connections.remove(broken)
 
     def _is_offered(self, tool: "Tool") -> bool:
         if self.config.approval(tool.name) is Approval.DENY:

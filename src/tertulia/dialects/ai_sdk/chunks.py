@@ -4,7 +4,7 @@ Every chunk is the JSON of one `data:` line. A replay is the same chunks again, 
 what they are made of is the same for every follower.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,13 @@ from tertulia.dialects.ai_sdk.steps import (
     output_of,
 )
 from tertulia.domain.conversations import Message, Role
-from tertulia.domain.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from tertulia.domain.parts import (
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    tool_call_to_json,
+)
 from tertulia.domain.runs import EventKind, Run, RunEvent, RunStatus
 
 DONE = b"[DONE]"
@@ -31,15 +37,18 @@ class UIChunks:
     Args:
         run: Whose events.
         message_id: Of the message that the client shows them in.
+        calls: That the client shows there already.
     """
 
-    def __init__(self, run: Run, *, message_id: str) -> None:
+    def __init__(self, run: Run, *, message_id: str, calls: Sequence[ToolCallPart] = ()) -> None:
         self._run = run
         self._message_id = message_id
         self._open: str | None = None
         """`text` or `reasoning`, while such a part is being written."""
         self._parts = 0
-        self._malformed: set[str] = set()
+        self._calls = {call.call_id: call for call in calls}
+        self._waiting: dict[str, ToolCallPart] = {}
+        """Calls of this run that have no result."""
         self._delta = b""
 
     def begin(self, before: Sequence[Message] = ()) -> Iterator[bytes]:
@@ -65,6 +74,7 @@ class UIChunks:
             yield from self._close()
         if is_in_step:
             yield _encode({"type": "finish-step"})
+        self._waiting.clear()
         yield _encode({"type": "start-step"})
 
     def hear(self, event: RunEvent) -> Iterator[bytes]:
@@ -75,13 +85,14 @@ class UIChunks:
                 yield from self._say(event.kind.value, data["delta"])
             case EventKind.TOOL_CALL:
                 yield from self._close()
-                yield from self._call(data["call_id"], data["name"], data["arguments"])
+                yield from self._call(ToolCallPart(**data))
             case EventKind.TOOL_RESULT:
                 yield from self._close()
                 yield from self._result(data["call_id"], data["content"])
             case EventKind.RESTART:
                 # The client forgets what this step has said.
                 yield from self._close()
+                self._waiting.clear()
                 yield _encode({"type": "reset-step"})
             case EventKind.DONE:
                 pass
@@ -96,6 +107,8 @@ class UIChunks:
             yield _encode({"type": "error", "errorText": run.error.message})
         elif run.status is RunStatus.CANCELLED:
             yield _encode({"type": "abort", "reason": "The answer was stopped"})
+        else:
+            yield from self._ask()
         yield _encode({"type": "finish-step"})
         yield _encode(
             {
@@ -104,6 +117,13 @@ class UIChunks:
                 "messageMetadata": metadata,
             }
         )
+
+    def _ask(self) -> Iterator[bytes]:
+        """Yield the questions whether calls of this server's may be made."""
+        for call_id, call in self._waiting.items():
+            if call.server is not None:
+                told = {"approvalId": call_id, "toolCallId": call_id}
+                yield _encode({"type": "tool-approval-request", **told})
 
     def _say(self, kind: str, delta: str) -> Iterator[bytes]:
         if self._open != kind:
@@ -123,27 +143,30 @@ class UIChunks:
     def _name(self) -> str:
         return f"{self._run.id.hex}-{self._parts}"
 
-    def _call(self, call_id: str, name: str, arguments: str) -> Iterator[bytes]:
-        value, is_json = input_of(arguments)
-        told: Mapping[str, Any] = {"toolCallId": call_id, "toolName": name}
+    def _call(self, call: ToolCallPart) -> Iterator[bytes]:
+        self._calls[call.call_id] = self._waiting[call.call_id] = call
+        value, is_json = input_of(call.arguments)
+        told: dict[str, Any] = {"toolCallId": call.call_id, "toolName": call.name}
+        if call.server is not None:
+            told["providerExecuted"] = True
         yield _encode({"type": "tool-input-start", **told})
         if is_json:
             yield _encode({"type": "tool-input-available", **told, "input": value})
         else:
-            self._malformed.add(call_id)
             yield _encode(
                 {"type": "tool-input-error", **told, "input": value, "errorText": MALFORMED}
             )
 
     def _result(self, call_id: str, content: str) -> Iterator[bytes]:
-        if call_id not in self._malformed:
-            yield _encode(
-                {
-                    "type": "tool-output-available",
-                    "toolCallId": call_id,
-                    "output": output_of(content),
-                }
-            )
+        call = self._calls.get(call_id)
+        self._waiting.pop(call_id, None)
+        if call is None or not input_of(call.arguments)[1]:
+            # Nothing is shown that it could belong to; or its error is shown already.
+            return
+        told: dict[str, Any] = {"toolCallId": call_id, "output": output_of(content)}
+        if call.server is not None:
+            told["providerExecuted"] = True
+        yield _encode({"type": "tool-output-available", **told})
 
 
 def _events_of(message: Message) -> Iterator[RunEvent]:
@@ -154,9 +177,8 @@ def _events_of(message: Message) -> Iterator[RunEvent]:
                 yield RunEvent(0, EventKind.TEXT, {"delta": text})
             case ReasoningPart(text):
                 yield RunEvent(0, EventKind.REASONING, {"delta": text})
-            case ToolCallPart(call_id, name, arguments):
-                call = {"call_id": call_id, "name": name, "arguments": arguments}
-                yield RunEvent(0, EventKind.TOOL_CALL, call)
+            case ToolCallPart():
+                yield RunEvent(0, EventKind.TOOL_CALL, tool_call_to_json(part))
             case ToolResultPart(call_id, content):
                 result = {"call_id": call_id, "content": content}
                 yield RunEvent(0, EventKind.TOOL_RESULT, result)

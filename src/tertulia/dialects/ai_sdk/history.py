@@ -11,7 +11,7 @@ from tertulia.domain.conversations import Message
 from tertulia.domain.runs import Run
 from tertulia.http.paging import LIMIT_MAX, Page, decode_cursor, encode_cursor
 
-_PAGES_MAX = 20
+_PAGES_MAX = 5
 """Read for one page that is shown: an answer of more steps than these hold is shown in pieces."""
 _STEPS_MAX = 200
 """Of an answer that is being written: older ones are not told to who joins."""
@@ -49,19 +49,26 @@ class UIHistory:
 
     async def steps_before(self, run: Run) -> Sequence[Message]:
         """Return the answers, and results of tools, that a run's answer goes on after."""
+        return (await self._group(run.conversation_id, run.message_id, run.user_id))[:-1]
+
+    async def group_of(self, answer: Message, user_id: UUID) -> Sequence[Message]:
+        """Return an answer, and what is shown before it as the same message."""
+        return await self._group(answer.conversation_id, answer.id, user_id)
+
+    async def _group(self, conversation_id: UUID, tip_id: UUID, user_id: UUID) -> Sequence[Message]:
         # Most answers follow a user's message, and the two are all that is read.
         for limit in (2, _STEPS_MAX):
             newest = await self.messages.read_branch(
-                run.conversation_id,
-                tip_id=run.message_id,
-                user_id=run.user_id,
+                conversation_id,
+                tip_id=tip_id,
+                user_id=user_id,
                 limit=limit,
                 newest_first=True,
             )
             group = grouped(newest[::-1])[-1]
             if len(group) < len(newest) or newest.is_last:
                 break
-        return group[:-1]
+        return group
 
     async def _read(
         self, conversation_id: UUID, *, user_id: UUID, limit: int, cursor: str | None
@@ -69,12 +76,13 @@ class UIHistory:
         """Return messages, newest first, among them all of one that is shown; and what follows."""
         found: list[Message] = []
         rest = cursor
-        for _ in range(_PAGES_MAX):
+        for number in range(_PAGES_MAX):
             page = await self.messages.list(
                 conversation_id,
                 user_id=user_id,
                 tip="head",
-                limit=min(limit + 1, LIMIT_MAX),
+                # Nearly always the first is enough.
+                limit=LIMIT_MAX if number else min(limit + 1, LIMIT_MAX),
                 cursor=rest,
                 newest_first=True,
             )

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
-from tertulia.dialects.ai_sdk.schemas import UIMessage, nothing_to_answer
+from tertulia.dialects.ai_sdk.schemas import UIMessage
 from tertulia.domain.errors import Invalid
 from tertulia.domain.parts import FilePart, Part, TextPart, ToolResultPart
 from tertulia.runs.schemas import CONTENT_CHARS_MAX
@@ -53,10 +53,10 @@ def user_parts(message: UIMessage, field: str) -> tuple[Part, ...]:
 def tool_results(
     message: UIMessage, field: str, *, calls: Collection[str]
 ) -> tuple[ToolResultPart, ...]:
-    """Return what the client's tools answered to these calls.
+    """Return what the client's tools answered to these calls, of those that they answered.
 
     Raises:
-        Invalid: None of them is answered.
+        Invalid: It is too long.
     """
     results: dict[str, ToolResultPart] = {}
     for number, part in enumerate(message.parts):
@@ -65,9 +65,19 @@ def tool_results(
             content = _output(part, f"{field}.parts[{number}]")
             if content is not None:
                 results[call_id] = ToolResultPart(call_id, content)
-    if not results:
-        raise nothing_to_answer(f"{field}.parts")
     return tuple(results.values())
+
+
+def approvals(message: UIMessage) -> Mapping[str, bool]:
+    """Return what the user said about calls that are made only with consent."""
+    told: dict[str, bool] = {}
+    for part in message.parts:
+        call_id, approval = part.get("toolCallId"), part.get("approval")
+        if isinstance(call_id, str) and isinstance(approval, dict) and _is_tool(part):
+            approved = cast("Mapping[str, Any]", approval).get("approved")
+            if part.get("state") == "approval-responded" and isinstance(approved, bool):
+                told[call_id] = approved
+    return told
 
 
 def _is_tool(part: Mapping[str, Any]) -> bool:

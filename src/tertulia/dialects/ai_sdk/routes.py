@@ -15,10 +15,11 @@ from tertulia.conversations.service import ConversationService
 from tertulia.dialects.ai_sdk.asking import asked_for
 from tertulia.dialects.ai_sdk.chunks import DONE, UIChunks
 from tertulia.dialects.ai_sdk.history import UIHistory
-from tertulia.dialects.ai_sdk.schemas import ChatRequest, UIMessageResponse
+from tertulia.dialects.ai_sdk.schemas import ChatRequest, UIMessageResponse, nothing_to_answer
 from tertulia.dialects.client_ids import ID_CHARS_MAX, named
+from tertulia.dialects.deciding import decide
 from tertulia.domain.conversations import Message
-from tertulia.domain.errors import ConversationNotFound
+from tertulia.domain.errors import ConversationNotFound, Invalid
 from tertulia.domain.runs import Run, RunEvent
 from tertulia.http.idempotency import REPLAYED, Idempotent
 from tertulia.http.paging import Cursor, Limit, next_link
@@ -32,6 +33,8 @@ PROTOCOL = {"x-vercel-ai-ui-message-stream": "v1"}
 """The header of every UI message stream."""
 _ACTIVE_MAX = 101
 """Runs that can be under way in one conversation: one, and those that wait for their turn."""
+_NOTHING_TO_ANSWER = ("body.content", "body.parent_id")
+"""Where the native request would be wrong."""
 _encode = msgspec.json.Encoder().encode
 _DELETED = _encode({"type": "error", "errorText": "The answer was deleted"})
 _STREAMS: dict[int | str, dict[str, Any]] = {
@@ -63,7 +66,9 @@ ChatId = Annotated[
 
 @router.post("", response_class=EventStreamResponse, responses=_STREAMS)
 async def send_message(
+    *,
     body: ChatRequest,
+    request: Request,
     user: CurrentUser,
     runs: Runs,
     conversations: Conversations,
@@ -76,15 +81,30 @@ async def send_message(
     """
     chat = named(body.id, within=user.id)
     asked = await asked_for(body, chat.id, conversations.messages, user_id=user.id)
-    where = chat.id
-    if chat.is_made_up:
-        where = NewConversation(id=chat.id, model_type=body.model, metadata=body.metadata)
-    started = await runs.start(where, asked.send, user_id=user.id, idempotent=idempotent)
-    message_id = asked.continues or str(started.run.message_id)
+    before: Sequence[Message] = ()
+    if asked.decisions:
+        request.state.take_time()
+        started, before = await decide(runs, asked.decisions, user_id=user.id)
+    else:
+        where = chat.id
+        if chat.is_made_up:
+            where = NewConversation(id=chat.id, model_type=body.model, metadata=body.metadata)
+        try:
+            started = await runs.start(where, asked.send, user_id=user.id, idempotent=idempotent)
+        except Invalid as error:
+            if error.field in _NOTHING_TO_ANSWER:
+                raise nothing_to_answer("body.messages") from error
+            raise
+    run = started.run
     return _stream(
         runs,
-        started.run,
-        UIChunks(started.run, message_id=message_id),
+        run,
+        UIChunks(
+            run,
+            message_id=asked.continues or str(run.message_id),
+            calls=[decided.call for decided in asked.decisions],
+        ),
+        before=before,
         still_allowed=still_allowed,
         headers=REPLAYED if started.is_replay else {},
     )

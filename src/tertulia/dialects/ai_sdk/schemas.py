@@ -9,12 +9,13 @@ from tertulia.dialects.client_ids import ID_CHARS_MAX
 from tertulia.domain.errors import Invalid
 from tertulia.domain.models import ModelSettings
 from tertulia.domain.runs import OnBusy
-from tertulia.runs.schemas import ModelName, Tool
+from tertulia.runs.schemas import McpServerName, ModelName, Tool
 
 MESSAGES_MAX = 2_000
 PARTS_MAX = 1_000
 """Of one message."""
 TOOLS_MAX = 128
+MCP_SERVERS_MAX = 16
 METADATA_MAX = 16
 
 ChatId = Annotated[
@@ -69,6 +70,9 @@ class ChatRequest(BaseModel):
     )
     tools: Annotated[list[Tool], Field(max_length=TOOLS_MAX)] = Field(
         default=[], description="What the model may call; the client runs it."
+    )
+    mcp: Annotated[list[McpServerName], Field(max_length=MCP_SERVERS_MAX)] = Field(
+        default=[], description="Configured MCP servers whose tools the model can use."
     )
     tool_choice: Literal["auto", "none", "required"] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, strict=True)] | None = None

@@ -6,7 +6,7 @@ first answer's id.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -162,15 +162,21 @@ def _parts_of_steps(group: Sequence[Message]) -> list[dict[str, Any]]:
 
 def _shown_call(call: ToolCallPart) -> dict[str, Any]:
     value, is_json = input_of(call.arguments)
-    told = {"type": f"tool-{call.name}", "toolCallId": call.call_id, "input": value}
+    told: dict[str, Any] = {"type": f"tool-{call.name}", "toolCallId": call.call_id, "input": value}
+    if call.server is not None:
+        told["providerExecuted"] = True
+    if is_json and call.server is not None:
+        # One without a result waits for the user's word.
+        return {**told, "state": "approval-requested", "approval": {"id": call.call_id}}
     if is_json:
         return {**told, "state": "input-available"}
     return {**told, "state": "output-error", "errorText": MALFORMED}
 
 
-def _shown_result(call: Mapping[str, Any], content: str) -> dict[str, Any]:
+def _shown_result(call: dict[str, Any], content: str) -> dict[str, Any]:
     if call["state"] == "output-error":
         return {"errorText": content}
+    call.pop("approval", None)
     return {"state": "output-available", "output": output_of(content)}
 
 

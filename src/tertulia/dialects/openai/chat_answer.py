@@ -1,9 +1,10 @@
 """The answer to a chat request: whole or as a stream, and over when its client is gone."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Collection, Coroutine
 from contextlib import aclosing
 from functools import partial
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -18,12 +19,14 @@ from tertulia.runs.live import RunEnded
 from tertulia.runs.wire import refusal
 from tertulia.storage.answer import Answer
 
-from .chat_chunks import AnswerRestarted, Chunks
+from .chat_chunks import Chunks
 from .chat_completion import completion_of
-from .chat_failures import ANSWER_DELETED, ANSWER_RESTARTED, failure_of
+from .chat_failures import ANSWER_DELETED, failure_of
 from .chat_request import ChatCreate
 from .waiting import Waited
 
+FIRST_S = 5.0
+"""So long a stream's head waits for the first word, or for why there is none."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,50 +51,54 @@ class ChatAnswer(Response):
         self._refused = partial(refusal, still_allowed)
         self._is_alone = is_alone
         self._has_ended = False
+        self._first: asyncio.Future[Followed | None] | None = None
+        """The first thing that a stream tells."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer."""
         headers = {name: value for name, value in self.headers.items() if name != "content-length"}
         try:
-            if self._body.streams:
-                stream = EventStreamResponse(self._frames(), until=self._refused, headers=headers)
-                await stream(scope, receive, send)
-            elif (answer := await self._whole(receive)) is not None:
-                answer.headers.update(headers)
-                await answer(scope, receive, send)
+            async with aclosing(self._follow()) as followed:
+                telling = self._begin(followed) if self._body.streams else self._read(followed)
+                try:
+                    answer = await self._unless_over(telling, receive)
+                    if answer is not None:
+                        answer.headers.update(headers)
+                        await answer(scope, receive, send)
+                finally:
+                    await _end([self._first] if self._first else [])
         finally:
             # Only now: nobody waits for it, and a client that leaves does not keep it from being
             # done. Many leave as soon as they have read the last word.
             if self._is_alone:
                 await self._waited.leave(has_ended=self._has_ended)
 
-    async def _whole(self, receive: Receive) -> Response | None:
+    async def _unless_over(
+        self, telling: Coroutine[Any, Any, Response], receive: Receive
+    ) -> Response | None:
         """Return the answer to send; None if there is nobody to send it to."""
-        reading = asyncio.ensure_future(self._read())
-        leaving = asyncio.ensure_future(_until_left(receive))
+        told = asyncio.ensure_future(telling)
+        left = asyncio.ensure_future(_until_left(receive))
         refused = asyncio.ensure_future(self._refused())
-        tasks = (reading, leaving, refused)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                return reading.result()
+            await asyncio.wait((told, left, refused), return_when=asyncio.FIRST_COMPLETED)
+            if told.done():
+                return told.result()
             return response_for(refused.result()) if refused.done() else None
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await _end((told, left, refused))
 
-    async def _read(self) -> Response:
+    async def _read(self, followed: AsyncGenerator[Followed, None]) -> Response:
+        """Return the completion when it is whole."""
         answer = Answer()
-        async with aclosing(self._follow()) as followed:
-            async for item in followed:
-                match item:
-                    case RunEvent():
-                        answer.add(item)
-                    case RunEnded(_, run):
-                        return self._told(run, answer)
-                    case _:
-                        pass
+        async for item in followed:
+            match item:
+                case RunEvent():
+                    answer.add(item)
+                case RunEnded(_, run):
+                    return self._told(run, answer)
+                case _:
+                    pass
         return ANSWER_DELETED.response()
 
     def _told(self, run: Run, answer: Answer) -> Response:
@@ -103,35 +110,42 @@ class ChatAnswer(Response):
         content = completion_of(run, answer.parts, self._asked, metadata=metadata)
         return Response(_encode(content), media_type="application/json")
 
-    async def _frames(self) -> AsyncGenerator[StreamEvent, None]:
-        async with aclosing(self._chunks()) as chunks:
-            async for chunk in chunks:
-                yield StreamEvent(None, None, chunk)
+    async def _begin(self, followed: AsyncGenerator[Followed, None]) -> Response:
+        """Return the stream; or, where that shows soon, why there is nothing to stream.
 
-    async def _chunks(self) -> AsyncGenerator[bytes, None]:
-        includes_usage = self._body.includes_usage
-        chunks = Chunks(self._waited.run, self._asked, includes_usage=includes_usage)
-        async with aclosing(self._follow()) as followed:
-            async for item in followed:
-                match item:
-                    case RunEvent():
-                        try:
-                            told = chunks.hear(item)
-                        except AnswerRestarted:
-                            yield _encode(ANSWER_RESTARTED.frame())
-                            return
-                        for chunk in told:
-                            yield chunk
-                    case RunEnded(_, run):
-                        self._has_ended = True
-                        failure = failure_of(run)
-                        told = chunks.end(run) if failure is None else [_encode(failure.frame())]
-                        for chunk in told:
-                            yield chunk
-                        return
-                    case _:
-                        pass
-        yield _encode(ANSWER_DELETED.frame())
+        Official clients look at a status and ask again; in a stream they only give up.
+        """
+        self._first = asyncio.ensure_future(anext(followed, None))
+        await asyncio.wait((self._first,), timeout=FIRST_S)
+        if self._first.done() and isinstance(ended := self._first.result(), RunEnded):
+            failure = failure_of(ended.run)
+            if failure is not None:
+                self._has_ended = True
+                return failure.response()
+        return EventStreamResponse(self._frames(self._first, followed), until=self._refused)
+
+    async def _frames(
+        self, first: Awaitable[Followed | None], followed: AsyncGenerator[Followed, None]
+    ) -> AsyncGenerator[StreamEvent, None]:
+        chunks = Chunks(self._waited.run, self._asked, includes_usage=self._body.includes_usage)
+        item = await first
+        while item is not None:
+            for chunk in self._told_in_chunks(item, chunks):
+                yield StreamEvent(None, None, chunk)
+            if chunks.is_over:
+                return
+            item = await anext(followed, None)
+        yield StreamEvent(None, None, _encode(ANSWER_DELETED.frame()))
+
+    def _told_in_chunks(self, item: Followed, chunks: Chunks) -> list[bytes]:
+        match item:
+            case RunEvent():
+                return chunks.hear(item)
+            case RunEnded(_, run):
+                self._has_ended = True
+                return chunks.end(run)
+            case _:
+                return []
 
     def _follow(self) -> AsyncGenerator[Followed, None]:
         run = self._waited.run
@@ -141,3 +155,10 @@ class ChatAnswer(Response):
 async def _until_left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _end(tasks: Collection[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

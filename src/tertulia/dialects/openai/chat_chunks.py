@@ -8,14 +8,11 @@ import msgspec
 from tertulia.domain.runs import EventKind, Run, RunEvent
 
 from .chat_completion import SERVICE_TIER, Asked, created_s, finish_reason_of, usage_of
+from .chat_failures import ANSWER_RESTARTED, failure_of
 from .ids import completion_id
 
 DONE = b"[DONE]"
 _encode = msgspec.json.Encoder().encode
-
-
-class AnswerRestarted(Exception):  # noqa: N818  named for what happened
-    """The answer begins again, and this protocol cannot take back what was sent."""
 
 
 class Chunks:
@@ -45,12 +42,14 @@ class Chunks:
         self._functions = asked.functions
         self._has_begun = False
         self._calls = 0
+        self.is_over = False
+        """Whether there is nothing more to tell."""
 
     def hear(self, event: RunEvent) -> list[bytes]:
         """Return the chunks that tell an event.
 
-        Raises:
-            AnswerRestarted: Something has been told already, and does not hold any more.
+        An answer that begins again is over once something of it was told: this protocol cannot
+        take anything back.
         """
         match event.kind:
             case EventKind.TEXT:
@@ -60,28 +59,37 @@ class Chunks:
             case EventKind.TOOL_CALL:
                 delta = self._call(event.data)
             case EventKind.RESTART if self._has_begun:
-                raise AnswerRestarted
+                self.is_over = True
+                return [_encode(ANSWER_RESTARTED.frame())]
             case _:
                 return []
         if delta is None:
             return []
-        return [*self._begin(), b"%b%b%b" % (self._before, delta, self._after)]
+        begins_with_words = event.kind is EventKind.TEXT
+        begun = self._begin(b'""' if begins_with_words else b"null")
+        return [*begun, b"%b%b%b" % (self._before, delta, self._after)]
 
     def end(self, run: Run) -> list[bytes]:
-        """Return the chunks after the last event of a run that ended well."""
+        """Return the chunks after the last event of a run, or why it did not end well."""
+        self.is_over = True
+        failure = failure_of(run)
+        if failure is not None:
+            return [_encode(failure.frame())]
         reason = finish_reason_of(run, functions=self._functions)
         last = b'{},"logprobs":null,"finish_reason":"%b"}]%b}' % (reason.encode(), self._usage)
-        chunks = [*self._begin(), self._before + last]
+        chunks = [*self._begin(b'""'), self._before + last]
         if self._includes_usage:
             usage = _encode(usage_of(run.usage))
             chunks.append(b'%b,"choices":[],"usage":%b}' % (self._head, usage))
         return [*chunks, DONE]
 
-    def _begin(self) -> list[bytes]:
+    def _begin(self, content: bytes) -> list[bytes]:
+        """Return the first chunk; words that are empty would be shown as an empty part."""
         if self._has_begun:
             return []
         self._has_begun = True
-        return [b'%b{"role":"assistant","content":""}%b' % (self._before, self._after)]
+        delta = b'{"role":"assistant","content":%b}' % content
+        return [self._before + delta + self._after]
 
     def _call(self, data: Mapping[str, Any]) -> bytes | None:
         function = {"name": data["name"], "arguments": data["arguments"]}

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from tertulia.domain.models import Usage
 from tertulia.domain.parts import Part, ReasoningPart, ToolCallPart, text_of
 from tertulia.domain.runs import Run
+from tertulia.runs.settings import echo_in
 
 from .ids import completion_id
 
@@ -29,7 +30,7 @@ class Asked(NamedTuple):
     @classmethod
     def of(cls, run: Run) -> "Asked | None":
         """Return what a run was asked with; None if it answers no chat request."""
-        echo = run.settings.get("echo", {}).get(_ECHO)
+        echo = echo_in(run.settings).get(_ECHO)
         return None if echo is None else cls(**echo)
 
     def echo(self) -> dict[str, Any]:

@@ -50,7 +50,9 @@ class StoredChats:
         """
         run, answer, asked = await self._find(name, user_id=user_id)
         conversation = await self.responses.conversations.update(
-            run.conversation_id, user_id=user_id, change=ConversationChange(metadata=metadata)
+            run.conversation_id,
+            user_id=user_id,
+            change=ConversationChange(metadata=metadata, keeps=False),
         )
         return completion_of(run, answer.parts, asked, metadata=dict(conversation.metadata))
 

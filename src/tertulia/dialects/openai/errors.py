@@ -10,7 +10,9 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from pydantic import BaseModel
 from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tertulia.domain.errors import ModelNotFound, TertuliaError
@@ -36,6 +38,26 @@ _STATUS_BY_CODE: Mapping[str, int] = {ModelNotFound.code: HTTPStatus.NOT_FOUND}
 _STARTS = ("http.response.start", "websocket.http.response.start")
 _BODIES = ("http.response.body", "websocket.http.response.body")
 _ERRORS_FROM = HTTPStatus.BAD_REQUEST
+
+
+class ErrorObject(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(BaseModel):
+    """Every error's shape under `/v1`, as it is documented."""
+
+    error: ErrorObject
+
+
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorEnvelope, "description": "An error, in OpenAI's envelope."}
+}
 
 
 class OpenAIErrors:
@@ -94,6 +116,12 @@ def translated(status: int, body: bytes) -> tuple[int, bytes]:
     return openai_status(status, code), msgspec.json.encode(told)
 
 
+def translated_error(answer: Response) -> dict[str, Any]:
+    """Return what a native answer says, as an event of a WebSocket, with its status."""
+    status, body = translated(answer.status_code, bytes(answer.body))
+    return {"type": "error", "status": status, **json.loads(body)}
+
+
 def openai_status(status: int, code: str) -> int:
     """Return the status that OpenAI's clients expect: a wrong value is 400, not 422."""
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
@@ -118,13 +146,14 @@ def envelope(
         field: The input that is wrong, as in `body.input[0].role`.
         reasons: What is wrong with it.
     """
-    known = next((_BY_MESSAGE[reason] for reason in reasons if reason in _BY_MESSAGE), None)
+    # Of the first, as is the place.
+    known = _BY_MESSAGE.get(next(iter(reasons), ""))
     place = None if field is None else field.partition(".")[2] or field
     place = _PARAMS.get(place or "", place)
     kind = _kind(status)
     return {
         "error": {
-            "message": detail,
+            "message": detail.removeprefix("body."),
             "type": kind,
             "param": place,
             "code": known or _BY_CODE.get(code, code),

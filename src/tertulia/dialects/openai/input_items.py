@@ -184,7 +184,7 @@ def messages_of(
         Invalid: It has content that cannot be kept.
     """
     if isinstance(sent, str):
-        return [NewMessage(Role.USER, (TextPart(sent),))]
+        return [NewMessage(Role.USER, (TextPart(sent),))] if sent else []
     found: list[NewMessage | InputReference] = []
     for number, each in enumerate(sent):
         found += _messages(each, f"{field}[{number}]")

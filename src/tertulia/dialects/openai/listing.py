@@ -11,7 +11,9 @@ from tertulia.http.paging import WholeNumber
 
 LIMIT_MAX = 100
 
-ItemsLimit = Annotated[WholeNumber, Query(ge=1, le=LIMIT_MAX)]
+ItemsLimit = Annotated[
+    WholeNumber, Query(ge=1, le=LIMIT_MAX, json_schema_extra={"minimum": 1, "maximum": LIMIT_MAX})
+]
 ItemsAfter = Annotated[str | None, Query(min_length=1, max_length=200)]
 Order: TypeAlias = Literal["asc", "desc"]
 ItemsOrder = Annotated[Order, Query()]

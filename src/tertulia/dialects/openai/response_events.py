@@ -4,7 +4,8 @@ The same run gives the same events with the same numbers, whoever asks, when and
 made of the run's own events alone, from the first on. So `starting_after` is good for ever.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -21,6 +22,7 @@ from tertulia.dialects.openai.response_object import (
 from tertulia.domain.conversations import Role
 from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart
 from tertulia.domain.runs import EventKind, Run, RunEvent
+from tertulia.runs.follower import Followed
 from tertulia.runs.live import RunEnded
 
 Event: TypeAlias = dict[str, Any]
@@ -187,3 +189,30 @@ class ResponseEvents:
     def _place(self, number: int, prefix: str) -> dict[str, Any]:
         name = item_id(prefix, self.run.message_id, number)
         return {"item_id": name, "output_index": number}
+
+
+async def response_events(
+    run: Run, followed: AsyncGenerator[Followed, None], *, after: int | None = None
+) -> AsyncGenerator[Event, None]:
+    """Yield the events of a response's stream that are numbered above `after`."""
+    events = ResponseEvents(run)
+    first = -1 if after is None else after
+    async with aclosing(followed):
+        for event in events.begin():
+            if event["sequence_number"] > first:
+                yield event
+        async for item in followed:
+            for event in _told(events, item):
+                if event["sequence_number"] > first:
+                    yield event
+
+
+def _told(events: ResponseEvents, item: Followed) -> list[Event]:
+    match item:
+        case RunEvent():
+            return events.hear(item)
+        case RunEnded():
+            return events.end(item)
+        case _:
+            # The stream ends; its reader asks again with `starting_after`.
+            return []

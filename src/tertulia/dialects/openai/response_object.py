@@ -9,6 +9,7 @@ from tertulia.dialects.openai.items import COMPLETED, INCOMPLETE, Item, items_of
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.models import Usage
 from tertulia.domain.runs import Run, RunError, RunStatus
+from tertulia.runs.settings import echo_in
 
 ResponseObject: TypeAlias = dict[str, Any]
 
@@ -49,6 +50,9 @@ _DEFAULTS: Mapping[str, Any] = {
     "truncation": "disabled",
 }
 """What a response says of its request where that said nothing."""
+
+
+_ECHOED = frozenset({*_DEFAULTS, "model", "user"})
 
 
 def response_of(run: Run, answer: Message) -> ResponseObject:
@@ -114,7 +118,7 @@ def final_event_of(run: Run) -> str:
 
 def echo_of(run: Run) -> Mapping[str, Any]:
     """Return what the run's request said, as far as it was not the default."""
-    return run.settings.get("echo", {})
+    return echo_in(run.settings)
 
 
 def _response(run: Run, status: str, output: Sequence[Item]) -> ResponseObject:
@@ -131,7 +135,7 @@ def _response(run: Run, status: str, output: Sequence[Item]) -> ResponseObject:
         "conversation": {"id": conversation_id(run.conversation_id)},
         "output": list(output),
         "usage": None,
-        **echo_of(run),
+        **{name: value for name, value in echo_of(run).items() if name in _ECHOED},
     }
 
 

@@ -303,7 +303,6 @@ _ECHOED = (
     "instructions",
     "previous_response_id",
     "store",
-    "background",
     "metadata",
     "temperature",
     "top_p",

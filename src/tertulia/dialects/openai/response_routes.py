@@ -14,17 +14,16 @@ from tertulia.dialects.openai.chat_failures import failure_of
 from tertulia.dialects.openai.ids import response_id
 from tertulia.dialects.openai.items import items_of
 from tertulia.dialects.openai.listing import ItemsAfter, ItemsLimit, ItemsOrder, page_of
-from tertulia.dialects.openai.response_events import Event, ResponseEvents
+from tertulia.dialects.openai.response_events import Event, response_events
 from tertulia.dialects.openai.response_object import ResponseObject, echo_of, response_of
 from tertulia.dialects.openai.response_request import ResponseCreate
 from tertulia.dialects.openai.responses import Responses
 from tertulia.dialects.openai.waiting import ClientLeft, Waited
 from tertulia.domain.errors import BadRequest, Invalid
-from tertulia.domain.runs import Run, RunEvent, RunStatus
+from tertulia.domain.runs import Run, RunStatus
 from tertulia.http.idempotency import REPLAYED, Idempotent
 from tertulia.http.sse import EventStreamResponse, StreamEvent
 from tertulia.runs.follower import Followed
-from tertulia.runs.live import RunEnded
 from tertulia.runs.service import Started
 from tertulia.runs.wire import refusal
 
@@ -153,33 +152,6 @@ def _stream(
         until=partial(refusal, still_allowed),
         headers=headers,
     )
-
-
-async def response_events(
-    run: Run, followed: AsyncGenerator[Followed, None], *, after: int | None = None
-) -> AsyncGenerator[Event, None]:
-    """Yield the events of a response's stream that are numbered above `after`."""
-    events = ResponseEvents(run)
-    first = -1 if after is None else after
-    async with aclosing(followed):
-        for event in events.begin():
-            if event["sequence_number"] > first:
-                yield event
-        async for item in followed:
-            for event in _told(events, item):
-                if event["sequence_number"] > first:
-                    yield event
-
-
-def _told(events: ResponseEvents, item: Followed) -> list[Event]:
-    match item:
-        case RunEvent():
-            return events.hear(item)
-        case RunEnded():
-            return events.end(item)
-        case _:
-            # The stream ends; its reader asks again with `starting_after`.
-            return []
 
 
 async def _frames(events: AsyncGenerator[Event, None]) -> AsyncIterator[StreamEvent]:

@@ -58,6 +58,7 @@ class Responses:
         background: bool = False,
         idempotent: IdempotentRequest | None = None,
         unstored: Collection[UUID] = (),
+        also: Sequence[NewMessage] = (),
     ) -> Started:
         """Store what is asked and begin to answer it.
 
@@ -67,6 +68,7 @@ class Responses:
             background: Whether nobody has to wait for it.
             idempotent: The response that this request made before is returned.
             unstored: Runs that were not to be stored, and can be gone on from all the same.
+            also: Messages after those of the request.
 
         Raises:
             Invalid: It cannot be done as asked.
@@ -80,6 +82,7 @@ class Responses:
             if asked.input is None
             else await self.messages_of(asked.input, field="body.input", user_id=user_id)
         )
+        new += also
         if not new and (base is None or not base.is_head):
             raise Invalid("There is nothing to answer: send `input`", field="body.input")
         await self._check_outputs(new, base, user_id=user_id)
@@ -95,6 +98,8 @@ class Responses:
             instructions=Instructions(asked.instructions, heeds_system=True)
             if self.heeds_instructions
             else Instructions(),
+            # Who names a conversation wants it for itself.
+            keeps=asked.conversation is not None,
             title=_title(new),
             echo=echo,
         )

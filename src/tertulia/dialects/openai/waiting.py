@@ -49,7 +49,11 @@ class Waited:
                     ended = isinstance(item, RunEnded)
                     yield item
         finally:
-            await self.leave(has_ended=ended)
+            # A task of its own: clients leave at the last word, and that must not cut it short.
+            leaving = self.runs.executor.tasks.spawn(
+                self.leave(has_ended=ended), name=f"leave {self.run.id}"
+            )
+            await asyncio.shield(leaving)
 
     async def answer(self, request: Request) -> tuple[Run, Message]:
         """Return the run when it has ended, and its answer.

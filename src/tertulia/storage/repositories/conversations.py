@@ -76,6 +76,7 @@ _UPDATE = statement(
         model_type = COALESCE(:model_type, model_type),
         is_archived = COALESCE(:is_archived, is_archived),
         metadata = COALESCE(CAST(:metadata AS jsonb), metadata),
+        retention = CASE WHEN :keeps AND retention = 'with_runs' THEN 'kept' ELSE retention END,
         updated_at = now()
     WHERE id = :id AND user_id = :user_id
     RETURNING id, user_id, title, model_type, is_archived, metadata, message_count, head_id,
@@ -97,6 +98,12 @@ _SET_HEAD = statement(
 )
 
 
+_KEEP = statement(
+    """
+    UPDATE conversations SET retention = 'kept'
+    WHERE id = :id AND user_id = :user_id AND retention = 'with_runs'
+    """
+)
 _DELETE_UNUSED = statement(
     """
     DELETE FROM conversations c WHERE id = :id AND user_id = :user_id AND retention = :retention
@@ -161,6 +168,7 @@ class LockedConversation:
     user_id: UUID
     title: str | None
     model_type: str
+    retention: Retention
     message_count: int
     last_seq: int
     last_branch: int
@@ -273,6 +281,7 @@ class ConversationRepository(Repository):
             user_id=row.user_id,
             title=row.title,
             model_type=row.model_type,
+            retention=Retention(row.retention),
             message_count=row.message_count,
             last_seq=row.last_seq,
             last_branch=row.last_branch,
@@ -291,8 +300,9 @@ class ConversationRepository(Repository):
         model_type: str | None = None,
         is_archived: bool | None = None,
         metadata: Mapping[str, str] | None = None,
+        keeps: bool = True,
     ) -> Conversation:
-        """Change what is given and return the conversation.
+        """Change what is given, and return the conversation.
 
         Args:
             id_: Which.
@@ -301,6 +311,7 @@ class ConversationRepository(Repository):
             model_type: The new model, or None to keep it.
             is_archived: The new state, or None to keep it.
             metadata: All of the new notes, or None to keep those there are.
+            keeps: Whether one that is there for its runs is kept from now on.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
@@ -313,6 +324,7 @@ class ConversationRepository(Repository):
             model_type=model_type,
             is_archived=is_archived,
             metadata=None if metadata is None else dict(metadata),
+            keeps=keeps,
         )
         if row is None:
             raise ConversationNotFound
@@ -353,6 +365,11 @@ class ConversationRepository(Repository):
         await self._connection.be_patient(DELETION_S)
         if not await self._connection.run(_DELETE, id=id_, user_id=user_id):
             raise ConversationNotFound
+
+    async def keep(self, conversation: LockedConversation) -> None:
+        """Keep a conversation that was there for its runs: its owner uses it for itself."""
+        if conversation.retention is Retention.WITH_RUNS:
+            await self._connection.run(_KEEP, id=conversation.id, user_id=conversation.user_id)
 
     async def delete_unused(self, id_: UUID, *, user_id: UUID, retention: Retention) -> bool:
         """Delete the conversation if it is kept so, and has no runs; say whether that was done."""

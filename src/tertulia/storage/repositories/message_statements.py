@@ -78,7 +78,8 @@ REPLACE = statement(
 )
 PARENTS = statement("SELECT id, parent_id FROM messages WHERE id = ANY(CAST(:ids AS uuid[]))")
 # The branches that left here leave at its parent from now on, or the next delete on their way
-# would not find the children that they begin with.
+# would not find the children that they begin with. A branch that an agent left here ends at its
+# parent, too.
 DELETE = statement(
     """
     WITH gone AS (
@@ -101,6 +102,18 @@ DELETE = statement(
                 FROM branches b
                 WHERE b.conversation_id = :conversation_id AND b.forked_at_seq = :seq
             )
+    ), forgotten AS (
+        DELETE FROM agent_messages USING gone WHERE message_id = gone.id
+    ), left_branches AS (
+        UPDATE agent_conversations SET branches = array_remove(array_replace(branches, name, heir),
+            NULL)
+        FROM (
+            SELECT COALESCE(a.entry_id, CAST(gone.id AS text)) AS name,
+                COALESCE(h.entry_id, CAST(gone.parent_id AS text)) AS heir
+            FROM gone LEFT JOIN agent_messages a ON a.message_id = gone.id
+                LEFT JOIN agent_messages h ON h.message_id = gone.parent_id
+        ) names
+        WHERE conversation_id = :conversation_id AND name = ANY (branches)
     )
     UPDATE conversations SET message_count = message_count - 1, updated_at = now()
     WHERE id = :conversation_id AND EXISTS (SELECT FROM gone)

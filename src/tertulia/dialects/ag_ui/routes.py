@@ -1,0 +1,178 @@
+"""`/ag-ui`: where `HttpAgent` of AG-UI is pointed at."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, cast
+
+import msgspec
+from fastapi import APIRouter, Depends, Path, Request, Response
+from starlette.requests import HTTPConnection
+
+from tertulia.auth.dependencies import CurrentUser, StillAllowed
+from tertulia.conversations.service import ConversationService
+from tertulia.dialects.ag_ui.asking import asked_for, decisions_of
+from tertulia.dialects.ag_ui.events import AgEvents
+from tertulia.dialects.ag_ui.history import shown
+from tertulia.dialects.ag_ui.schemas import RunInput
+from tertulia.dialects.client_ids import ID_CHARS_MAX, named
+from tertulia.dialects.deciding import decide
+from tertulia.dialects.openai.responses import Responses
+from tertulia.dialects.openai.waiting import Waited
+from tertulia.domain.conversations import Message
+from tertulia.domain.errors import ConversationNotFound, Invalid, RunNotFound
+from tertulia.domain.runs import OnBusy, RunEvent
+from tertulia.http.idempotency import REPLAYED, Idempotent
+from tertulia.http.paging import Cursor, Limit, next_link
+from tertulia.http.sse import EventStreamResponse, StreamEvent
+from tertulia.runs.follower import Followed
+from tertulia.runs.live import RunEnded
+from tertulia.runs.send import Instructions, NewConversation
+from tertulia.runs.service import RunService
+from tertulia.runs.wire import refusal
+
+_encode = msgspec.json.Encoder().encode
+_STREAMS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "Events of AG-UI"},
+}
+
+router = APIRouter(prefix="/ag-ui", tags=["ag-ui"])
+
+
+async def _run_service(connection: HTTPConnection) -> RunService:
+    return cast("RunService", connection.app.state.runs)
+
+
+async def _conversation_service(connection: HTTPConnection) -> ConversationService:
+    return cast("ConversationService", connection.app.state.conversations)
+
+
+async def _heeds_instructions(connection: HTTPConnection) -> bool:
+    return cast("Responses", connection.app.state.responses).heeds_instructions
+
+
+Runs = Annotated[RunService, Depends(_run_service)]
+Conversations = Annotated[ConversationService, Depends(_conversation_service)]
+HeedsInstructions = Annotated[bool, Depends(_heeds_instructions)]
+"""Whether what an application tells the model, the model is told as instructions."""
+
+
+@router.post("/runs", response_class=EventStreamResponse, responses=_STREAMS)
+async def run_agent(
+    *,
+    body: RunInput,
+    request: Request,
+    user: CurrentUser,
+    runs: Runs,
+    conversations: Conversations,
+    heeds_instructions: HeedsInstructions,
+    idempotent: Idempotent,
+    still_allowed: StillAllowed,
+) -> Response:
+    """Have the client's last message answered, as events of AG-UI.
+
+    The protocol stops a run by closing its connection, so this run ends with it. With an
+    `Idempotency-Key` it goes on, for its client may ask again.
+    """
+    thread = named(body.thread_id, within=user.id)
+    props = body.forwarded_props
+    before: Sequence[Message] = ()
+    found = conversations.messages
+    if decisions := await decisions_of(body, thread.id, found, user_id=user.id):
+        request.state.take_time()
+        started, before = await decide(runs, decisions, user_id=user.id)
+    else:
+        send = replace(
+            await asked_for(body, thread.id, found, user_id=user.id),
+            model_type=props.model,
+            mcp=list(dict.fromkeys(props.mcp)),
+            on_busy=OnBusy.INTERRUPT,
+            settings=body.settings(),
+            instructions=Instructions(body.instructions() if heeds_instructions else None),
+        )
+        where = thread.id
+        if thread.is_made_up:
+            where = NewConversation(id=thread.id, model_type=props.model)
+        try:
+            started = await runs.start(where, send, user_id=user.id, idempotent=idempotent)
+        except Invalid as error:
+            raise _as_asked(error) from error
+    run = started.run
+    if idempotent is None:
+        followed = Waited(runs, conversations, run, user.id).follow()
+    else:
+        followed = runs.follow(run.id, user_id=user.id, stays=True)
+    return EventStreamResponse(
+        _frames(AgEvents(run, body), followed, before),
+        until=partial(refusal, still_allowed),
+        headers=REPLAYED if started.is_replay else None,
+    )
+
+
+@router.get("/threads/{thread_id}/messages", response_model=list[dict[str, Any]])
+async def list_messages(
+    thread_id: Annotated[str, Path(min_length=1, max_length=ID_CHARS_MAX)],
+    request: Request,
+    user: CurrentUser,
+    conversations: Conversations,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """List the newest messages of a thread, oldest first, as an agent's `initialMessages`.
+
+    `Link: rel="next"` leads to the messages before them. One that is stored may be several here.
+    """
+    thread = named(thread_id, within=user.id)
+    try:
+        page = await conversations.messages.list(
+            thread.id,
+            user_id=user.id,
+            tip="head",
+            limit=limit,
+            cursor=cursor,
+            newest_first=True,
+        )
+    except ConversationNotFound:
+        if not thread.is_made_up:
+            raise
+        # The client has made up a thread in which nothing was said.
+        return Response(b"[]", media_type="application/json")
+    told = [each for message in reversed(page.items) for each in shown(message)]
+    headers = {} if page.next_cursor is None else {"Link": next_link(request, page.next_cursor)}
+    return Response(_encode(told), media_type="application/json", headers=headers)
+
+
+def _as_asked(error: Invalid) -> Invalid:
+    """Return an error with its field as this protocol calls it."""
+    if (error.field or "").startswith("body.mcp"):
+        field = f"body.forwardedProps{(error.field or '').removeprefix('body')}"
+        return Invalid(error.detail, field=field)
+    return error
+
+
+async def _frames(
+    events: AgEvents, followed: AsyncGenerator[Followed, None], before: Sequence[Message]
+) -> AsyncGenerator[StreamEvent, None]:
+    has_ended = False
+    async with aclosing(followed):
+        for event in events.begin(before):
+            yield _frame(event)
+        async for item in followed:
+            match item:
+                case RunEvent():
+                    for event in events.hear(item):
+                        yield _frame(event)
+                case RunEnded(_, run):
+                    has_ended = True
+                    for event in events.end(run):
+                        yield _frame(event)
+                case _:
+                    pass
+    if not has_ended:
+        for event in events.break_off("The answer was deleted", RunNotFound.code):
+            yield _frame(event)
+
+
+def _frame(event: bytes) -> StreamEvent:
+    return StreamEvent(None, None, event)

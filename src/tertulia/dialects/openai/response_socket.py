@@ -1,0 +1,212 @@
+"""`/v1/responses` over a WebSocket: one turn after the other on one connection.
+
+A turn begins with `response.create` and ends with the last event of its response. What was not to
+be stored can be gone on from for as long as the connection lasts, and is deleted with it.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from pydantic import ValidationError
+
+from tertulia.auth.service import AuthService
+from tertulia.dialects.openai.errors import error_of, translated_error
+from tertulia.dialects.openai.ids import parse_response_id
+from tertulia.dialects.openai.response_events import response_events
+from tertulia.dialects.openai.response_request import ResponseTurn
+from tertulia.dialects.openai.responses import Responses
+from tertulia.dialects.openai.waiting import Waited
+from tertulia.domain.errors import Invalid, NotFound, TertuliaError, Unauthenticated
+from tertulia.http.errors import Refused, refusal_response, response_for, validation_response
+from tertulia.http.strict_json import JsonLimits, check_json
+from tertulia.runs.wire import refusal
+
+_TURNS_WAITING_MAX = 16
+"""Sent before the turns before them have ended; more have to wait in the network."""
+_UNSTORED_MAX = 100
+"""Responses that were not to be stored, of one connection."""
+_CONNECTION_S = 60 * 60.0
+"""As OpenAI has it."""
+_BURST_FRAMES = 32
+# As in `http.sse`: sending waits for nothing while the client takes what comes.
+_NORMAL_CLOSURE = 1000
+_POLICY_VIOLATION = 1008
+_encode = msgspec.json.Encoder().encode
+
+router = APIRouter()
+log = structlog.get_logger(__name__)
+
+
+class _Closing(Exception):  # noqa: N818  named for what happens
+    """The connection ends, with this code and reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(reason)
+
+
+@router.websocket("/v1/responses")
+async def respond(websocket: WebSocket) -> None:
+    """Serve one WebSocket; its handshake carries `Authorization: Bearer …`."""
+    state = websocket.app.state
+    auth: AuthService = state.auth
+    try:
+        token = _token(websocket)
+        user_id = (await auth.authenticate(token)).user.id
+    except TertuliaError as error:
+        await websocket.send_denial_response(response_for(error))
+        return
+    await websocket.accept()
+    session = _Session(websocket, state.responses, user_id)
+    try:
+        await session.serve(auth, token)
+    except* (WebSocketDisconnect, RuntimeError):
+        pass  # Gone, perhaps while something was being sent.
+    except* _Closing as closing:
+        end = closing.exceptions[0]
+        assert isinstance(end, _Closing)
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await websocket.close(end.code, end.reason)
+    finally:
+        await session.forget()
+
+
+class _Session:
+    """One connected client."""
+
+    def __init__(self, websocket: WebSocket, responses: Responses, user_id: UUID) -> None:
+        self._websocket = websocket
+        self._responses = responses
+        self._user_id = user_id
+        self._turns: asyncio.Queue[str | None] = asyncio.Queue(_TURNS_WAITING_MAX)
+        self._unstored: dict[UUID, UUID] = {}
+        """Runs that were not to be stored, and their conversations."""
+        self._sending = asyncio.Lock()
+
+    async def serve(self, auth: AuthService, token: str) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_checking(auth, token))
+            group.create_task(self._end_in_time())
+            group.create_task(self._take_turns())
+            while True:
+                try:
+                    text = await self._websocket.receive_text()
+                except KeyError:
+                    text = None
+                await self._turns.put(text)
+
+    async def forget(self) -> None:
+        """Delete what was not to be stored."""
+        for conversation_id in set(self._unstored.values()):
+            await self._delete(conversation_id)
+
+    async def _take_turns(self) -> None:
+        while True:
+            text = await self._turns.get()
+            try:
+                await self._take_turn(_parsed(text))
+            except Refused as refused:
+                await self._send(translated_error(refusal_response(refused)))
+            except ValidationError as error:
+                await self._send(translated_error(validation_response(error)))
+            except TertuliaError as error:
+                await self._send(error_of(error))
+
+    async def _take_turn(self, asked: ResponseTurn) -> None:
+        went_well = False
+        try:
+            if asked.generate is False:
+                raise Invalid("Nothing is prepared here: leave it out", field="body.generate")
+            started = await self._responses.start(
+                asked, user_id=self._user_id, unstored=self._unstored.keys()
+            )
+            run = started.run
+            if asked.store is False:
+                await self._remember(run.id, run.conversation_id)
+            waited = Waited(self._responses.runs, self._responses.conversations, run, self._user_id)
+            frames = 0
+            lane = {} if asked.stream_id is None else {"stream_id": asked.stream_id}
+            async with aclosing(response_events(run, waited.follow())) as events:
+                async for event in events:
+                    went_well = event["type"] in ("response.completed", "response.incomplete")
+                    await self._send({**event, **lane})
+                    frames += 1
+                    if frames % _BURST_FRAMES == 0:
+                        await asyncio.sleep(0)
+        finally:
+            if not went_well and asked.previous_response_id is not None:
+                # What could not be gone on from is not gone on from again (Open Responses).
+                with suppress(NotFound):
+                    await self._evict(parse_response_id(asked.previous_response_id))
+
+    async def _remember(self, run_id: UUID, conversation_id: UUID) -> None:
+        self._unstored[run_id] = conversation_id
+        if len(self._unstored) > _UNSTORED_MAX:
+            await self._evict(next(iter(self._unstored)))
+
+    async def _evict(self, run_id: UUID) -> None:
+        conversation_id = self._unstored.pop(run_id, None)
+        if conversation_id is not None and conversation_id not in self._unstored.values():
+            await self._delete(conversation_id)
+
+    async def _delete(self, conversation_id: UUID) -> None:
+        try:
+            await self._responses.conversations.delete(conversation_id, user_id=self._user_id)
+        except NotFound:
+            pass  # Somebody was faster.
+        except TertuliaError as error:
+            log.warning("not tidied up", conversation=str(conversation_id), code=error.code)
+
+    async def _keep_checking(self, auth: AuthService, token: str) -> None:
+        """End the connection soon after its credentials were revoked."""
+        error = await refusal(partial(auth.authenticate, token))
+        await self._send(error_of(error))
+        raise _Closing(_POLICY_VIOLATION, error.code) from error
+
+    async def _end_in_time(self) -> None:
+        await asyncio.sleep(_CONNECTION_S)
+        reached = {
+            "type": "invalid_request_error",
+            "code": "websocket_connection_limit_reached",
+            "message": "A connection lasts 60 minutes; open a new one",
+            "param": None,
+        }
+        await self._send({"type": "error", "status": 400, "error": reached})
+        raise _Closing(_NORMAL_CLOSURE, "connection limit reached")
+
+    async def _send(self, event: Mapping[str, Any]) -> None:
+        # One that does not read waits here until the server resets it (`http.protocol`).
+        async with self._sending:
+            await self._websocket.send_text(_encode({"type": "error", **event}).decode())
+
+
+def _token(websocket: WebSocket) -> str:
+    sent = websocket.headers.getlist("authorization")
+    if len(sent) != 1:
+        raise Unauthenticated
+    scheme, _, token = sent[0].partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated
+    return token.strip()
+
+
+def _parsed(text: str | None) -> ResponseTurn:
+    """Return the turn that a frame asks for.
+
+    Raises:
+        Refused: It is not strict JSON.
+        ValidationError: It is not a turn.
+        Invalid: It is bytes.
+    """
+    if text is None:
+        raise Invalid("Frames are text, not bytes")
+    check_json(text.encode("utf-8", "replace"), JsonLimits())
+    return ResponseTurn.model_validate_json(text)
