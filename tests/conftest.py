@@ -17,6 +17,7 @@ from tertulia.storage.database import Database, DatabaseLimits
 from tertulia.storage.embedded import EmbeddedPostgres
 
 TEMPLATE = "migrated_template"
+_SLOW = frozenset({"end_to_end", "cli"})
 
 
 def pytest_configure() -> None:
@@ -24,6 +25,12 @@ def pytest_configure() -> None:
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: the last of them would keep one process waiting."""
+    items.sort(key=lambda item: not _SLOW.intersection(item.path.parts))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from tertulia.dialects.mcp.endpoint import McpEndpoint
 from tertulia.dialects.mcp.library import Library
 from tertulia.dialects.mcp.routes import router as mcp_router
 from tertulia.dialects.openai.errors import OpenAIErrors
-from tertulia.dialects.openai.responses import Responses
+from tertulia.dialects.openai.responses.service import Responses
 from tertulia.dialects.openai.routes import router as openai_router
 from tertulia.http.cors import CrossOrigin
 from tertulia.http.errors import ERROR_RESPONSES, register_error_handlers

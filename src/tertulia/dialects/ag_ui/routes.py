@@ -18,8 +18,8 @@ from tertulia.dialects.ag_ui.history import shown
 from tertulia.dialects.ag_ui.schemas import RunInput
 from tertulia.dialects.client_ids import ID_CHARS_MAX, named
 from tertulia.dialects.deciding import decide
-from tertulia.dialects.openai.responses import Responses
-from tertulia.dialects.openai.waiting import Waited
+from tertulia.dialects.openai.responses.service import Responses
+from tertulia.dialects.waiting import Waited
 from tertulia.domain.conversations import Message
 from tertulia.domain.errors import ConversationNotFound, Invalid, RunNotFound
 from tertulia.domain.runs import OnBusy, RunEvent

@@ -6,11 +6,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from tertulia.auth.dependencies import CurrentUser
+from tertulia.dialects.openai.catalog import Models
 from tertulia.domain.errors import ModelNotFound
 from tertulia.llm.catalog import ModelCatalog
 from tertulia.llm.names import provider_of
-
-from .catalog import Models
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 

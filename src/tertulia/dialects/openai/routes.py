@@ -2,14 +2,14 @@
 
 from fastapi import APIRouter
 
-from tertulia.dialects.openai.chat_routes import router as chat
-from tertulia.dialects.openai.compaction import router as compaction
-from tertulia.dialects.openai.conversation_routes import router as conversations
-from tertulia.dialects.openai.embeddings import router as embeddings
+from tertulia.dialects.openai.chat.routes import router as chat
+from tertulia.dialects.openai.conversations.routes import router as conversations
+from tertulia.dialects.openai.embeddings.routes import router as embeddings
 from tertulia.dialects.openai.errors import ERROR_RESPONSES
 from tertulia.dialects.openai.models import router as models
-from tertulia.dialects.openai.response_routes import router as responses
-from tertulia.dialects.openai.response_socket import router as response_socket
+from tertulia.dialects.openai.responses.compaction import router as compaction
+from tertulia.dialects.openai.responses.routes import router as responses
+from tertulia.dialects.openai.responses.socket import router as response_socket
 
 router = APIRouter(responses=ERROR_RESPONSES)
 # Compaction first: `/v1/responses/compact` is no response's name.

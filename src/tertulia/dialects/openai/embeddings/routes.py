@@ -7,11 +7,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tertulia.auth.dependencies import CurrentUser
+from tertulia.dialects.openai.catalog import Models
+from tertulia.dialects.openai.embeddings.schemas import (
+    EmbeddingsCreate,
+    EmbeddingsResponse,
+    write_embeddings,
+)
 from tertulia.domain.models import ProviderFailed
 from tertulia.http.errors import error_response
-
-from .catalog import Models
-from .embedding_schemas import EmbeddingsCreate, EmbeddingsResponse, write_embeddings
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 

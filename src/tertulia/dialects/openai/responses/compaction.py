@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from starlette.requests import HTTPConnection
 
 from tertulia.auth.dependencies import CurrentUser
-from tertulia.dialects.openai.chat_failures import failure_of
+from tertulia.dialects.openai.failures import failure_of
 from tertulia.dialects.openai.input_items import Input, compacted
 from tertulia.dialects.openai.items import items_of
-from tertulia.dialects.openai.response_object import usage_of
-from tertulia.dialects.openai.response_request import Key, ModelName, ResponseId, ResponseSettings
-from tertulia.dialects.openai.responses import Responses
-from tertulia.dialects.openai.waiting import ClientLeft, Waited
+from tertulia.dialects.openai.responses.object import usage_of
+from tertulia.dialects.openai.responses.request import Key, ModelName, ResponseId, ResponseSettings
+from tertulia.dialects.openai.responses.service import Responses
+from tertulia.dialects.waiting import ClientLeft, Waited
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.errors import Invalid
 from tertulia.domain.ids import new_id

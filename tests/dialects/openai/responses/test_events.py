@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from tertulia.dialects.openai.response_events import Event, ResponseEvents
+from tertulia.dialects.openai.responses.events import Event, ResponseEvents
 from tertulia.domain.ids import new_id
 from tertulia.domain.models import Usage
 from tertulia.domain.runs import EventKind, Run, RunEvent, RunStatus

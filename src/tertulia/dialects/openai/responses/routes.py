@@ -10,15 +10,15 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import HTTPConnection
 
 from tertulia.auth.dependencies import CurrentUser, StillAllowed
-from tertulia.dialects.openai.chat_failures import failure_of
+from tertulia.dialects.openai.failures import failure_of
 from tertulia.dialects.openai.ids import response_id
 from tertulia.dialects.openai.items import items_of
 from tertulia.dialects.openai.listing import ItemsAfter, ItemsLimit, ItemsOrder, page_of
-from tertulia.dialects.openai.response_events import Event, response_events
-from tertulia.dialects.openai.response_object import ResponseObject, echo_of, response_of
-from tertulia.dialects.openai.response_request import ResponseCreate
-from tertulia.dialects.openai.responses import Responses
-from tertulia.dialects.openai.waiting import ClientLeft, Waited
+from tertulia.dialects.openai.responses.events import Event, response_events
+from tertulia.dialects.openai.responses.object import ResponseObject, echo_of, response_of
+from tertulia.dialects.openai.responses.request import ResponseCreate
+from tertulia.dialects.openai.responses.service import Responses
+from tertulia.dialects.waiting import ClientLeft, Waited
 from tertulia.domain.errors import BadRequest, Invalid
 from tertulia.domain.runs import Run, RunStatus
 from tertulia.http.idempotency import REPLAYED, Idempotent

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tertulia.dialects.openai.chat_request import ChatCreate
+from tertulia.dialects.openai.chat.request import ChatCreate
 from tertulia.domain.conversations import Retention
 from tertulia.domain.errors import Invalid
 from tertulia.domain.models import ModelSettings

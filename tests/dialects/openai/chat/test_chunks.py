@@ -6,11 +6,11 @@ from typing import Any
 
 from openai.types.chat import ChatCompletionChunk
 
-from tertulia.dialects.openai.chat_chunks import DONE, Chunks
-from tertulia.dialects.openai.chat_completion import Asked
+from tertulia.dialects.openai.chat.chunks import DONE, Chunks
+from tertulia.dialects.openai.chat.completion import Asked
 from tertulia.domain.models import Usage
 from tertulia.domain.runs import EventKind, RunEvent, RunStatus
-from tests.dialects.openai.test_chat_failures import RUN
+from tests.dialects.openai.chat.test_failures import RUN
 
 COMPLETED = replace(RUN, status=RunStatus.COMPLETED, finish_reason="stop", usage=Usage(3, 4, 2, 1))
 

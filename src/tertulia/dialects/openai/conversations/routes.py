@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 
 from tertulia.auth.dependencies import CurrentUser
 from tertulia.conversations.changes import ConversationChange
-from tertulia.dialects.openai.conversation_items import ConversationItems
+from tertulia.dialects.openai.conversations.items import ConversationItems
 from tertulia.dialects.openai.ids import conversation_id, parse_conversation_id
 from tertulia.dialects.openai.input_items import InputItem
 from tertulia.dialects.openai.items import Item
@@ -19,8 +19,8 @@ from tertulia.dialects.openai.listing import (
     ItemsOrder,
     list_of,
 )
-from tertulia.dialects.openai.response_request import Metadata
-from tertulia.dialects.openai.responses import Responses
+from tertulia.dialects.openai.responses.request import Metadata
+from tertulia.dialects.openai.responses.service import Responses
 from tertulia.domain.conversations import Conversation
 from tertulia.domain.users import User
 from tertulia.http.paging import encode_cursor

@@ -5,12 +5,11 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
+from tertulia.dialects.openai.ids import completion_id
 from tertulia.domain.models import Usage
 from tertulia.domain.parts import Part, ReasoningPart, ToolCallPart, text_of
 from tertulia.domain.runs import Run
 from tertulia.runs.settings import echo_in
-
-from .ids import completion_id
 
 SERVICE_TIER = "default"
 _ECHO = "chat"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tertulia.dialects.openai.embedding_schemas import read_inputs, write_embeddings
+from tertulia.dialects.openai.embeddings.schemas import read_inputs, write_embeddings
 from tertulia.domain.embeddings import Embedded
 from tertulia.domain.errors import Invalid
 

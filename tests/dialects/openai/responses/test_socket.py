@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from tests.dialects.conftest import Server
-from tests.dialects.openai.test_responses_sdk import MODEL, strict
+from tests.dialects.openai.responses.test_sdk import MODEL, strict
 from tests.kit.pair import script
 from tests.kit.person import Person
 from tests.kit.provider_script import DEFAULT_TEXT

@@ -5,11 +5,16 @@ from typing import Any
 
 import msgspec
 
+from tertulia.dialects.openai.chat.completion import (
+    SERVICE_TIER,
+    Asked,
+    created_s,
+    finish_reason_of,
+    usage_of,
+)
+from tertulia.dialects.openai.failures import ANSWER_RESTARTED, failure_of
+from tertulia.dialects.openai.ids import completion_id
 from tertulia.domain.runs import EventKind, Run, RunEvent
-
-from .chat_completion import SERVICE_TIER, Asked, created_s, finish_reason_of, usage_of
-from .chat_failures import ANSWER_RESTARTED, failure_of
-from .ids import completion_id
 
 DONE = b"[DONE]"
 _encode = msgspec.json.Encoder().encode

@@ -7,7 +7,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from tests.dialects.openai.test_responses_sdk import MODEL, ask, strict
+from tests.dialects.openai.responses.test_sdk import MODEL, ask, strict
 from tests.kit.pair import script
 from tests.kit.person import Person
 

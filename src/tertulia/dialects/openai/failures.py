@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
+from tertulia.dialects.openai.errors import envelope
 from tertulia.domain.runs import Run, RunError, RunStatus
 from tertulia.http.errors import error_response
-
-from .errors import envelope
 
 
 class Failure(NamedTuple):

@@ -13,8 +13,8 @@ from tertulia.dialects.openai.ids import (
 )
 from tertulia.dialects.openai.input_items import InputItem, InputReference, messages_of
 from tertulia.dialects.openai.items import split
-from tertulia.dialects.openai.response_object import echo_of
-from tertulia.dialects.openai.response_request import ConversationRef, ResponseSettings
+from tertulia.dialects.openai.responses.object import echo_of
+from tertulia.dialects.openai.responses.request import ConversationRef, ResponseSettings
 from tertulia.domain.conversations import Message, NewMessage, Retention, Role
 from tertulia.domain.errors import Invalid, ItemNotFound, PreviousResponseNotFound, RunNotFound
 from tertulia.domain.idempotency import IdempotentRequest

@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from tertulia.auth.service import AuthService
 from tertulia.dialects.openai.errors import error_of, translated_error
 from tertulia.dialects.openai.ids import parse_response_id
-from tertulia.dialects.openai.response_events import response_events
-from tertulia.dialects.openai.response_request import ResponseTurn
-from tertulia.dialects.openai.responses import Responses
-from tertulia.dialects.openai.waiting import Waited
+from tertulia.dialects.openai.responses.events import response_events
+from tertulia.dialects.openai.responses.request import ResponseTurn
+from tertulia.dialects.openai.responses.service import Responses
+from tertulia.dialects.waiting import Waited
 from tertulia.domain.errors import Invalid, NotFound, TertuliaError, Unauthenticated
 from tertulia.http.errors import Refused, refusal_response, response_for, validation_response
 from tertulia.http.strict_json import JsonLimits, check_json

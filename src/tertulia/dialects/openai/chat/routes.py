@@ -8,15 +8,14 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from tertulia.auth.dependencies import CurrentUser, StillAllowed
+from tertulia.dialects.openai.chat.answer import ChatAnswer
+from tertulia.dialects.openai.chat.completion import CompletionResponse
+from tertulia.dialects.openai.chat.request import ChatCreate, ChatUpdate
+from tertulia.dialects.openai.chat.stored import StoredChats
+from tertulia.dialects.openai.listing import ItemsAfter, ItemsLimit, ItemsOrder, page_of
+from tertulia.dialects.openai.responses.service import Responses
+from tertulia.dialects.waiting import Waited
 from tertulia.http.idempotency import REPLAYED, Idempotent
-
-from .chat_answer import ChatAnswer
-from .chat_completion import CompletionResponse
-from .chat_request import ChatCreate, ChatUpdate
-from .chat_stored import StoredChats
-from .listing import ItemsAfter, ItemsLimit, ItemsOrder, page_of
-from .responses import Responses
-from .waiting import Waited
 
 _encode = msgspec.json.Encoder().encode
 

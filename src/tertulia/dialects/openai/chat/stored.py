@@ -6,6 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from tertulia.conversations.changes import ConversationChange
+from tertulia.dialects.openai.chat.completion import Asked, answer_of, completion_of
+from tertulia.dialects.openai.ids import item_id, parse_completion_id
+from tertulia.dialects.openai.responses.service import Responses
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.errors import RunNotFound
 from tertulia.domain.parts import (
@@ -18,10 +21,6 @@ from tertulia.domain.parts import (
     text_of,
 )
 from tertulia.domain.runs import Run, RunStatus
-
-from .chat_completion import Asked, answer_of, completion_of
-from .ids import item_id, parse_completion_id
-from .responses import Responses
 
 
 @dataclass(frozen=True, slots=True)

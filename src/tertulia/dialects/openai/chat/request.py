@@ -17,14 +17,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from tertulia.conversations.schemas import Metadata
+from tertulia.dialects.openai.chat.completion import Asked
+from tertulia.dialects.openai.chat.messages import MESSAGES_MAX, ChatMessage, read_messages
 from tertulia.domain.conversations import NewMessage, Retention, Role
 from tertulia.domain.errors import Invalid
 from tertulia.domain.models import ModelSettings
 from tertulia.domain.parts import text_of
 from tertulia.runs.send import Instructions, NewConversation, Send
-
-from .chat_completion import Asked
-from .chat_messages import MESSAGES_MAX, ChatMessage, read_messages
 
 TOOLS_MAX = 128
 TOKENS_MAX = 1_000_000

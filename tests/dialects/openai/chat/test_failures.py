@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tertulia.dialects.openai.chat_failures import failure_of
+from tertulia.dialects.openai.failures import failure_of
 from tertulia.domain.ids import new_id
 from tertulia.domain.runs import Run, RunError, RunStatus
 from tertulia.llm.faults import CODES

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from tertulia.dialects.openai.ids import item_id
 from tertulia.dialects.openai.items import COMPLETED, IN_PROGRESS, INCOMPLETE, Item, item
 from tertulia.dialects.openai.items import output_text as words_of
-from tertulia.dialects.openai.response_object import (
+from tertulia.dialects.openai.responses.object import (
     begun,
     echo_of,
     final_event_of,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from tertulia.dialects.openai.chat_messages import ChatMessage, read_messages
+from tertulia.dialects.openai.chat.messages import ChatMessage, read_messages
 from tertulia.domain.conversations import NewMessage, Role
 from tertulia.domain.errors import Invalid
 from tertulia.domain.parts import FilePart, TextPart, ToolCallPart, ToolResultPart

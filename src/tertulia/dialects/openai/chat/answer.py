@@ -11,6 +11,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tertulia.auth.dependencies import CredentialsCheck
+from tertulia.dialects.openai.chat.chunks import Chunks
+from tertulia.dialects.openai.chat.completion import completion_of
+from tertulia.dialects.openai.chat.request import ChatCreate
+from tertulia.dialects.openai.failures import ANSWER_DELETED, failure_of
+from tertulia.dialects.waiting import Waited
 from tertulia.domain.runs import Run, RunEvent
 from tertulia.http.errors import response_for
 from tertulia.http.sse import EventStreamResponse, StreamEvent
@@ -18,12 +23,6 @@ from tertulia.runs.follower import Followed
 from tertulia.runs.live import RunEnded
 from tertulia.runs.wire import refusal
 from tertulia.storage.answer import Answer
-
-from .chat_chunks import Chunks
-from .chat_completion import completion_of
-from .chat_failures import ANSWER_DELETED, failure_of
-from .chat_request import ChatCreate
-from .waiting import Waited
 
 FIRST_S = 5.0
 """So long a stream's head waits for the first word, or for why there is none."""

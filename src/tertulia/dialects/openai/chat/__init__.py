@@ -1,0 +1,1 @@
+"""Chat completions: the protocol that everybody speaks."""

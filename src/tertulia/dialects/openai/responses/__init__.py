@@ -1,0 +1,1 @@
+"""Responses: a response is a run."""
