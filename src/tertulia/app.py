@@ -30,6 +30,7 @@ from tertulia.runs.routes import router as runs_router
 from tertulia.runs.socket import router as socket_router
 
 _GENERATION = "/text/generate/stream"
+_HISTORIES = ("/v1/", "/ai-sdk/", "/ag-ui/")
 _STREAMS = re.compile(rf"{_GENERATION}|/runs/[^/]+/events|/ai-sdk/chat/[^/]+/stream")
 
 
@@ -42,7 +43,11 @@ class Application:
         self.fastapi = self._routes()
         self._guarded: ASGIApp = Guard(
             self.fastapi,
-            limits=GuardLimits(body_bytes=settings.max_body_bytes),
+            limits=GuardLimits(
+                body_bytes=settings.max_body_bytes,
+                history_bytes=max(settings.max_body_bytes, settings.max_history_bytes),
+            ),
+            histories=_HISTORIES,
             writing_reads=(_GENERATION,),
             streams=_STREAMS,
         )

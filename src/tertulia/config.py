@@ -231,6 +231,13 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=1_048_576, ge=1024, le=104_857_600, description="The largest request body."
     )
+    max_history_bytes: int = Field(
+        default=8_388_608,
+        ge=1024,
+        le=104_857_600,
+        description="The same where clients send whole conversations, pictures included: `/v1`, "
+        "`/ai-sdk` and `/ag-ui`.",
+    )
 
     @model_validator(mode="after")
     def _secret_key_is_safe(self) -> "Settings":

@@ -23,6 +23,9 @@ from .test_strict_json import json_values
 LIMITS = GuardLimits(
     body_bytes=1000, body_deadline_s=0.3, linger_s=0.5, json=JsonLimits(depth=5, values=50)
 )
+HISTORY_LIMITS = GuardLimits(
+    body_bytes=1000, history_bytes=3000, histories_bytes=6000, linger_s=0.5
+)
 JSON = "Content-Type: application/json"
 CLOSE = "Connection: close"
 
@@ -109,6 +112,39 @@ class TestBody:
         async with serve(Guard(echo, limits=LIMITS)) as port:
             answer = await exchange(port, head, b"x" * size)
         assert answer.status == 413
+
+    async def test_with_a_whole_conversation_may_be_larger_where_that_is_meant(self) -> None:
+        guard = Guard(echo, limits=HISTORY_LIMITS, histories=("/v1/",))
+        body = json.dumps("x" * 2_500).encode()
+        headers = {"Content-Type": "application/json"}
+        async with client_of(guard) as client:
+            assert (await client.post("/v1/x", content=body, headers=headers)).content == body
+            answer = await client.post("/v1/x", content=body * 2, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+            assert (await client.post("/x", content=body, headers=headers)).status_code == 413
+
+    async def test_large_ones_together_have_a_limit(self) -> None:
+        guard = Guard(echo, limits=HISTORY_LIMITS, histories=("/v1/",))
+        head = request_head("POST", "/v1/x", JSON, "Content-Length: 2500")
+        async with serve(guard) as port:
+            waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            for _, writer in waiting:
+                writer.write(head)
+                await writer.drain()
+            answer = await exchange(port, head)
+            while answer.status != 503:
+                # The two before it may have been read later.
+                answer = await exchange(port, head)
+            assert answer.json()["code"] == "too_many_large_bodies"
+            assert answer.headers["retry-after"] == "1"
+            for _, writer in waiting:
+                writer.close()
+            body = json.dumps("x" * 2_498).encode()
+            again = request_head("POST", "/v1/x", JSON, CLOSE, "Content-Length: 2500")
+            # Until the server has noticed that the two have left.
+            while (answer := await exchange(port, again, body)).status == 503:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            assert body in answer.body
 
     async def test_too_large_of_a_get_is_refused_too(self) -> None:
         async with client_of(Guard(echo, limits=LIMITS)) as client:

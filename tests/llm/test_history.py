@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tertulia.domain.models import PromptMessage
-from tertulia.domain.parts import TextPart, ToolCallPart, ToolResultPart
-from tertulia.llm.history import estimate_tokens, fit, pair_tool_calls
+from tertulia.domain.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
+from tertulia.llm.history import estimate_tokens, fit, pair_tool_calls, without_files
 
 
 def say(role: str, text: str) -> PromptMessage:
@@ -89,6 +89,13 @@ def test_a_result_that_came_after_other_words_is_told_behind_its_call(
     paired = pair_tool_calls([say("user", "Weather?"), call("c1"), between, result("c1")])
 
     assert paired == [say("user", "Weather?"), call("c1"), result("c1"), between]
+
+
+def test_who_can_read_words_only_is_told_of_files() -> None:
+    parts = (TextPart("See?"), FilePart("data:image/png;base64,AAAA"))
+    (told,) = without_files([PromptMessage("user", parts)])
+    assert [type(part) for part in told.parts] == [TextPart, TextPart]
+    assert "AAAA" not in str(told)
 
 
 def test_an_id_that_is_used_again_belongs_to_the_last_call() -> None:

@@ -22,7 +22,7 @@ from tertulia.domain.models import (
     ToolCall,
     Usage,
 )
-from tertulia.domain.parts import TextPart, ToolCallPart, ToolResultPart
+from tertulia.domain.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 from tertulia.llm.catalog import ModelCatalog
 from tertulia.llm.others import OtherProvider
 from tertulia.llm.patience import Patience
@@ -189,6 +189,31 @@ async def test_a_whole_conversation_and_settings_reach_the_provider(
     assert [message["role"] for message in asked["messages"]] == ["user", "assistant", "user"]
     assert asked["messages"][1]["content"][1]["input"] == {"at": 1}
     assert "sunny" in json.dumps(asked["messages"][2])
+
+
+async def test_a_picture_is_handed_over_as_data(
+    provider: OtherProvider, anthropic: Anthropic
+) -> None:
+    parts = (TextPart("See?"), FilePart("data:image/png;base64,AAAA", "image/png"))
+
+    await answer(provider, ModelRequest(MODEL, [PromptMessage("user", parts)]))
+
+    (words, picture) = anthropic.asked[0]["messages"][0]["content"]
+    assert words["text"] == "See?"
+    assert picture["source"] == {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+
+
+@pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "data:image/png,AAAA"])
+async def test_a_file_is_never_fetched_for_a_provider(
+    provider: OtherProvider, anthropic: Anthropic, url: str
+) -> None:
+    talk = [PromptMessage("user", (FilePart(url, "image/png"),))]
+
+    with pytest.raises(ProviderFailed) as failed:
+        await answer(provider, ModelRequest(MODEL, talk))
+
+    assert failed.value.code == "provider_rejected"
+    assert anthropic.asked == []
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,12 @@ def is_announced(scope: Scope) -> bool:
     return (header(scope, b"content-length") or b"0") != b"0"
 
 
+def announced_bytes(scope: Scope) -> int:
+    """Return the request's `Content-Length`; 0 if it has none, or none that can be meant."""
+    length = header(scope, b"content-length") or b""
+    return int(length) if length.isdigit() and len(length) < _LENGTH_DIGITS else 0
+
+
 def check_announced_size(scope: Scope, *, limit_bytes: int) -> None:
     """Refuse a body by its `Content-Length`, before a byte of it is read.
 

@@ -87,6 +87,9 @@ OWN_CODES: Mapping[str, DocumentedCode] = {
         422, "The query string is not percent-encoded UTF-8, or names a parameter twice."
     ),
     "head_too_large": DocumentedCode(431, "Request line and headers are too long."),
+    "too_many_large_bodies": DocumentedCode(
+        503, "Requests with whole conversations take all the memory there is for them; try again."
+    ),
     INTERNAL_ERROR: DocumentedCode(500, "A fault of the server; its log has the request id."),
 }
 """The codes of HTTP itself, beside those of the domain's errors."""
@@ -196,7 +199,9 @@ def refusal_response(refusal: Refused) -> Response:
     """Return the answer that a request refused by the guard gets."""
     errors = [FieldError(refusal.field, refusal.detail)] if refusal.field else []
     status = OWN_CODES[refusal.code].status
-    return error_response(status, refusal.code, refusal.detail, errors=errors)
+    is_passing = status == HTTPStatus.SERVICE_UNAVAILABLE
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if is_passing else {}
+    return error_response(status, refusal.code, refusal.detail, errors=errors, headers=headers)
 
 
 def internal_error_response() -> Response:

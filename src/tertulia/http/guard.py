@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from tertulia.domain.errors import OutcomeUnknown, Overloaded, TertuliaError, Unavailable
 from tertulia.http.body import (
     ClientLeft,
+    announced_bytes,
     check_announced_size,
     check_media_type,
     discard_body,
@@ -77,6 +78,13 @@ class GuardLimits:
     linger_s: float = 2.0
     """How long a refused client that is still sending is listened to, so that it sees why."""
     json: JsonLimits = field(default_factory=JsonLimits)
+    history_bytes: int = 8 * 1024 * 1024
+    """Of a body that may hold a whole conversation, if its head says how large it is."""
+    histories_bytes: int = 512 * 1024 * 1024
+    """Of all bodies together that are larger than `body_bytes`; they stay until their answer has
+    ended."""
+    history_json: JsonLimits = field(default_factory=lambda: JsonLimits(values=100_000))
+    """The same; checking it takes at most some tenths of a second, in a thread."""
 
 
 class Guard:
@@ -86,6 +94,7 @@ class Guard:
         app: What stands behind it.
         limits: Sizes and times.
         raw_prefixes: Paths under which a body need not be JSON; size and time hold there too.
+        histories: Paths under which clients send whole conversations, pictures included.
         writing_reads: Paths of GET requests that store something all the same.
         streams: Paths whose answers end when something else does, and of which there is no HEAD.
         docs_paths: Pages that load scripts and styles, and get a policy that lets them.
@@ -97,6 +106,7 @@ class Guard:
         *,
         limits: GuardLimits | None = None,
         raw_prefixes: Sequence[str] = (),
+        histories: Sequence[str] = (),
         writing_reads: Sequence[str] = (),
         streams: re.Pattern[str] | None = None,
         docs_paths: Sequence[str] = ("/docs", "/docs/oauth2-redirect", "/redoc"),
@@ -104,9 +114,12 @@ class Guard:
         self._app = app
         self._limits = limits or GuardLimits()
         self._raw_prefixes = tuple(raw_prefixes)
+        self._histories = tuple(histories)
         self._docs_paths = frozenset(docs_paths)
         self._writing_reads = frozenset(writing_reads)
         self._streams = streams
+        self._histories_bytes = 0
+        """Of the bodies larger than most may be that are being read or answered."""
         self._waiting: set[_Answer] = set()
         """Answers that have not begun."""
         self._log: FilteringBoundLogger = structlog.get_logger("tertulia.http")
@@ -135,15 +148,27 @@ class Guard:
                 self._log_access(method, scope, answer, time.perf_counter() - started)
 
     async def _serve_http(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        limits = self._limits
+        length = announced_bytes(scope) if self._takes_history(scope) else 0
+        large_bytes = length if limits.body_bytes < length <= limits.history_bytes else 0
+        self._histories_bytes += large_bytes
         try:
-            body = await self._read(scope, receive)
+            await self._read_and_answer(scope, receive, answer, large_bytes=large_bytes)
+        finally:
+            self._histories_bytes -= large_bytes
+
+    async def _read_and_answer(
+        self, scope: Scope, receive: Receive, answer: "_Answer", *, large_bytes: int
+    ) -> None:
+        try:
+            body = await self._read(scope, receive, large_bytes=large_bytes)
         except ClientLeft:
             return
         except Refused as refusal:
             await self._refuse_unread(refusal, scope, receive, answer)
             return
         try:
-            self._check_body(scope, body)
+            await self._check_body(scope, body)
         except Refused as refusal:
             await answer.give(refusal_response(refusal))
             return
@@ -181,21 +206,33 @@ class Guard:
         finally:
             answer.start_limit = None
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+    async def _read(self, scope: Scope, receive: Receive, *, large_bytes: int) -> bytes | None:
         """Return the body to pass on; None if there is none. That of a GET is left out."""
         limits = self._limits
         check_target(scope, limit_bytes=limits.target_bytes)
-        check_announced_size(scope, limit_bytes=limits.body_bytes)
+        is_history = self._takes_history(scope) and announced_bytes(scope) > 0
+        limit_bytes = limits.history_bytes if is_history else limits.body_bytes
+        check_announced_size(scope, limit_bytes=limit_bytes)
+        if large_bytes and self._histories_bytes > limits.histories_bytes:
+            raise Refused("too_many_large_bodies", "Other large requests are at work; try again")
         if scope["method"] not in _BODY_METHODS:
             return b"" if is_announced(scope) else None
-        return await read_body(
-            receive, limit_bytes=limits.body_bytes, deadline_s=limits.body_deadline_s
-        )
+        return await read_body(receive, limit_bytes=limit_bytes, deadline_s=limits.body_deadline_s)
 
-    def _check_body(self, scope: Scope, body: bytes | None) -> None:
-        if body and not scope["path"].startswith(self._raw_prefixes):
-            check_media_type(scope)
-            check_json(body, self._limits.json)
+    async def _check_body(self, scope: Scope, body: bytes | None) -> None:
+        if not body or scope["path"].startswith(self._raw_prefixes):
+            return
+        check_media_type(scope)
+        limits = self._limits
+        allowed = limits.history_json if self._takes_history(scope) else limits.json
+        if len(body) > limits.body_bytes:
+            # So large only what holds a history may be.
+            await asyncio.to_thread(check_json, body, allowed)
+        else:
+            check_json(body, allowed)
+
+    def _takes_history(self, scope: Scope) -> bool:
+        return scope["path"].startswith(self._histories)
 
     async def _refuse_unread(
         self, refusal: Refused, scope: Scope, receive: Receive, answer: "_Answer"

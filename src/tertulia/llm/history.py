@@ -7,6 +7,7 @@ from tertulia.domain.parts import (
     FilePart,
     Part,
     ReasoningPart,
+    TextPart,
     ToolCallPart,
     ToolResultPart,
     is_picture,
@@ -18,6 +19,7 @@ BYTES_PER_TOKEN = 3
 FILE_TOKENS = 1_000
 """Of a picture: OpenAI counts 85 to about 1,100, Anthropic up to about 1,600."""
 
+_NOT_READABLE = "(A file that this model cannot read.)"
 _NOT_CALLED = "(The tool was not called.)"
 MESSAGE_OVERHEAD_TOKENS = 8
 """What a chat template adds around each message: role, separators."""
@@ -78,6 +80,20 @@ def pair_tool_calls(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
             )
             paired.append(PromptMessage("tool", tuple(answers)))
     return paired
+
+
+def without_files(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
+    """Return the messages as a model is told them that can read words only."""
+    return [
+        PromptMessage(
+            message.role,
+            tuple(
+                TextPart(_NOT_READABLE) if isinstance(part, FilePart) else part
+                for part in message.parts
+            ),
+        )
+        for message in messages
+    ]
 
 
 def _results(messages: Sequence[PromptMessage]) -> dict[tuple[int, str], ToolResultPart]:

@@ -20,6 +20,7 @@ from typing import Any, cast
 from tertulia.domain.models import Delta, ModelInfo, ModelRequest, ProviderFailed, Usage
 
 from .cores import usable_cores
+from .history import without_files
 from .openai_compatible import OpenAICompatible
 from .patience import Patience
 
@@ -157,9 +158,10 @@ class LocalModel:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta]:
         """Stream one answer, waiting for a turn if all are taken; see `Provider.stream`.
 
-        Tools are left out: the model cannot call any.
+        Tools are left out: the model cannot call any. Nor can it read files.
         """
         settings = replace(request.settings, tools=())
+        request = replace(request, messages=without_files(request.messages))
         async with self._turns:
             if self._api is None:
                 await asyncio.to_thread(self.load)

@@ -30,7 +30,14 @@ from tertulia.domain.models import (
     ToolCall,
     Usage,
 )
-from tertulia.domain.parts import TextPart, ToolCallPart, ToolResultPart, text_of
+from tertulia.domain.parts import (
+    FilePart,
+    Part,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    text_of,
+)
 
 from . import faults
 from .exact_text import TextMender, storable
@@ -217,8 +224,42 @@ def their_messages(prompt: Sequence[PromptMessage]) -> list[messages.ModelMessag
             case "system":
                 theirs.append(messages.ModelRequest([messages.SystemPromptPart(text)]))
             case _:
-                theirs.append(messages.ModelRequest([messages.UserPromptPart(text)]))
+                said = messages.UserPromptPart(_user_content(message.parts))
+                theirs.append(messages.ModelRequest([said]))
     return theirs
+
+
+def _user_content(parts: Sequence[Part]) -> str | list[messages.UserContent]:
+    """Return what a user said and showed.
+
+    Raises:
+        Fault: A file is named by a URL. For some providers the library would fetch it,
+            from here; nobody here follows what a user wrote.
+    """
+    if not any(isinstance(part, FilePart) for part in parts):
+        return text_of(parts)
+    content: list[messages.UserContent] = []
+    for part in parts:
+        if isinstance(part, TextPart):
+            content.append(part.text)
+        elif isinstance(part, FilePart):
+            if not part.url.startswith("data:"):
+                raise _unreadable(
+                    "Files for this provider are sent as data (a data: URL), not by their address"
+                )
+            content.append(_binary(part))
+    return content
+
+
+def _binary(part: FilePart) -> messages.BinaryContent:
+    try:
+        return messages.BinaryContent.from_data_uri(part.url)
+    except ValueError as error:
+        raise _unreadable("A file's data: URL cannot be read") from error
+
+
+def _unreadable(message: str) -> Fault:
+    return Fault(ProviderFailed("provider_rejected", message, status=400))
 
 
 def their_settings(settings: ModelSettings, patience: Patience) -> TheirSettings:
@@ -236,6 +277,12 @@ def their_settings(settings: ModelSettings, patience: Patience) -> TheirSettings
         theirs["max_tokens"] = settings.max_tokens
     if settings.seed is not None:
         theirs["seed"] = settings.seed
+    if settings.presence_penalty is not None:
+        theirs["presence_penalty"] = settings.presence_penalty
+    if settings.frequency_penalty is not None:
+        theirs["frequency_penalty"] = settings.frequency_penalty
+    if settings.tools and settings.parallel_tool_calls is not None:
+        theirs["parallel_tool_calls"] = settings.parallel_tool_calls
     if settings.stop:
         theirs["stop_sequences"] = list(settings.stop)
     return theirs
