@@ -129,6 +129,17 @@ class InputCallOutput(_Sent):
     output: Contents
 
 
+class InputServerCall(_Sent):
+    """A call that this server has made of a tool of an MCP server."""
+
+    type: Literal["mcp_call"]
+    id: CallId
+    server_label: Annotated[StrictStr, Field(min_length=1, max_length=64)]
+    name: Name
+    arguments: StrictStr
+    output: StrictStr | None = None
+
+
 class _Words(_Sent):
     text: StrictStr
 
@@ -159,6 +170,7 @@ InputItem: TypeAlias = Annotated[
     Annotated[InputMessage, Tag("(message)")]
     | Annotated[InputCall, Tag("(function_call)")]
     | Annotated[InputCallOutput, Tag("(function_call_output)")]
+    | Annotated[InputServerCall, Tag("(mcp_call)")]
     | Annotated[InputReasoning, Tag("(reasoning)")]
     | Annotated[InputCompaction, Tag("(compaction)")]
     | Annotated[InputReference, Tag("(item_reference)")],
@@ -210,6 +222,8 @@ def _messages(sent: InputItem, field: str) -> list[NewMessage | InputReference]:
         case InputCallOutput(call_id=call_id, output=output):
             result = ToolResultPart(call_id, _text(output, f"{field}.output"))
             return [NewMessage(Role.TOOL, (result,))]
+        case InputServerCall() as called:
+            return _called(called)
         case InputReasoning(summary=summary, content=content):
             text = "\n\n".join(words.text for words in (content or summary))
             # Without words it is another server's secret, which says nothing here.
@@ -218,6 +232,15 @@ def _messages(sent: InputItem, field: str) -> list[NewMessage | InputReference]:
             summary = _unpacked(packed, f"{field}.encrypted_content")
             told = f"Summary of the conversation so far:\n{summary}"
             return [NewMessage(Role.USER, (TextPart(told),))]
+
+
+def _called(sent: InputServerCall) -> list[NewMessage | InputReference]:
+    if sent.output is None:
+        # It waits for consent, or failed: there is nothing that a model could go on from.
+        return []
+    name = f"{sent.server_label}__{sent.name}"
+    call = ToolCallPart(sent.id, name, sent.arguments, server=sent.server_label)
+    return [NewMessage(Role.ASSISTANT, (call, ToolResultPart(sent.id, sent.output)))]
 
 
 def _parts(content: str | Sequence[InputContent], field: str) -> tuple[Part, ...]:

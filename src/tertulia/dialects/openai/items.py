@@ -1,7 +1,10 @@
-"""Messages as OpenAI's items: one for each run of words, tool call, tool result or reasoning."""
+"""Messages as OpenAI's items: one for each run of words, tool call, tool result or reasoning.
+
+A call that this server makes itself, of an MCP server's tool, is one item with its result.
+"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -38,8 +41,15 @@ class ItemParts:
 def split(parts: Sequence[Part]) -> list[ItemParts]:
     """Return which parts make which item, in order: words and files go together."""
     items: list[ItemParts] = []
+    own_calls: dict[str, int] = {}
     for index, part in enumerate(parts):
+        if isinstance(part, ToolResultPart) and part.call_id in own_calls:
+            place = own_calls.pop(part.call_id)
+            items[place] = replace(items[place], parts=(*items[place].parts, part))
+            continue
         prefix = prefix_of(part)
+        if isinstance(part, ToolCallPart) and part.server is not None:
+            own_calls[part.call_id] = len(items)
         if prefix == "msg" and items and items[-1].prefix == "msg":
             last = items[-1]
             items[-1] = ItemParts("msg", last.first, (*last.parts, part))
@@ -55,8 +65,10 @@ def prefix_of(part: Part) -> str:
             return "msg"
         case ReasoningPart():
             return "rs"
-        case ToolCallPart():
+        case ToolCallPart(server=None):
             return "fc"
+        case ToolCallPart():
+            return "mcp"
         case ToolResultPart():
             return "fco"
 
@@ -113,6 +125,8 @@ def item(message_id: UUID, number: int, parts: Sequence[Part], *, role: Role, st
         case ReasoningPart(text):
             summary = [{"type": "summary_text", "text": text}] if text else []
             return {"id": name, "type": "reasoning", "summary": summary, "status": status}
+        case ToolCallPart(server=str()):
+            return _own_call(name, first, parts[1:], status)
         case ToolCallPart(call_id, tool, arguments):
             return {
                 "id": name,
@@ -138,6 +152,22 @@ def item(message_id: UUID, number: int, parts: Sequence[Part], *, role: Role, st
                 "status": status,
                 "content": contents(parts, role=role),
             }
+
+
+def _own_call(name: str, call: ToolCallPart, rest: Sequence[Part], status: str) -> Item:
+    result = next((part.content for part in rest if isinstance(part, ToolResultPart)), None)
+    return {
+        "id": name,
+        "type": "mcp_call",
+        "server_label": call.server,
+        "name": call.name.partition("__")[2] or call.name,
+        "arguments": call.arguments,
+        "output": result,
+        "error": None,
+        "approval_request_id": None,
+        # Without a result it waits for its owner's consent, which is given natively.
+        "status": INCOMPLETE if result is None and status == COMPLETED else status,
+    }
 
 
 def contents(parts: Iterable[Part], *, role: Role) -> list[dict[str, Any]]:

@@ -100,6 +100,35 @@ def test_reasoning_words_and_calls_are_items_of_their_own() -> None:
     assert [event["output_index"] for event in done] == [0, 1, 2, 3]
 
 
+def test_calls_that_this_server_makes_are_items_with_their_results() -> None:
+    called = [
+        RunEvent(seq, EventKind.TOOL_CALL, {**call(seq).data, "call_id": name, "server": "files"})
+        for seq, name in ((2, "c1"), (3, "c2"))
+    ]
+    results = [
+        RunEvent(seq, EventKind.TOOL_RESULT, {"call_id": name, "content": name.upper()})
+        for seq, name in ((4, "c1"), (5, "c2"))
+    ]
+    events = stream(
+        a_run(RunStatus.COMPLETED), text(1, "I look"), *called, *results, text(6, "Found")
+    )
+
+    output = events[-1]["response"]["output"]
+    kinds_of = [item["type"] for item in output]
+    assert kinds_of == ["message", "mcp_call", "mcp_call", "message"]
+    assert [item["output"] for item in output[1:3]] == ["C1", "C2"]
+    assert output[1]["server_label"] == "files"
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    done = [event["output_index"] for event in events if event["type"].endswith("item.done")]
+    assert done == [0, 1, 2, 3]
+
+
+def test_a_call_that_waits_for_consent_is_an_item_without_a_result() -> None:
+    asked = RunEvent(1, EventKind.TOOL_CALL, {**call(1).data, "server": "files"})
+    (item,) = stream(a_run(RunStatus.COMPLETED), asked)[-1]["response"]["output"]
+    assert (item["type"], item["output"], item["status"]) == ("mcp_call", None, "incomplete")
+
+
 def test_a_background_response_is_queued_first() -> None:
     events = stream(a_run(RunStatus.COMPLETED, {"echo": {"background": True}}))
     assert kinds(events) == ["created", "queued", "in_progress", "completed"]

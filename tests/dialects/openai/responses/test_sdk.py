@@ -428,7 +428,7 @@ async def test_two_users_never_meet(sdk: AsyncOpenAI, bobs: AsyncOpenAI) -> None
         ({"input": [{"type": "surprise"}]}, "input[0]", "invalid_value"),
         ({"input": []}, "input", "invalid_value"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type", "invalid_value"),
-        ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0]", "invalid_value"),
+        ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name", "invalid_value"),
         ({"tool_choice": "perhaps"}, "tool_choice", "invalid_value"),
         ({"metadata": {str(n): "x" for n in range(17)}}, "metadata", "invalid_value"),
         ({"previous_response_id": "resp_1"}, "previous_response_id", "previous_response_not_found"),

@@ -20,7 +20,7 @@ from tertulia.dialects.openai.responses.object import (
     last_status_of,
 )
 from tertulia.domain.conversations import Role
-from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart
+from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from tertulia.domain.runs import EventKind, Run, RunEvent
 from tertulia.runs.follower import Followed
 from tertulia.runs.live import RunEnded
@@ -52,7 +52,14 @@ class ResponseEvents:
     run: Run
     _sequence: int = 0
     _open: _Open | None = None
-    _output: list[Item] = field(default_factory=list[Item])
+    _output: dict[int, Item] = field(default_factory=dict[int, Item])
+    """The items that are whole, by their place."""
+    _begun: int = 0
+    """How many items there are."""
+    _calls: dict[str, tuple[int, ToolCallPart]] = field(
+        default_factory=dict[str, tuple[int, ToolCallPart]]
+    )
+    """Calls that this server makes and whose result is still to come, and their places."""
 
     def begin(self) -> list[Event]:
         """Return the events that come before anything is said."""
@@ -71,7 +78,11 @@ class ResponseEvents:
             case EventKind.TEXT | EventKind.REASONING:
                 return self._say(event.kind, event.data["delta"])
             case EventKind.TOOL_CALL:
-                return [*self._close(COMPLETED), *self._call(ToolCallPart(**event.data))]
+                call = ToolCallPart(**event.data)
+                say = self._call if call.server is None else self._own_call
+                return [*self._close(COMPLETED), *say(call)]
+            case EventKind.TOOL_RESULT if event.data["call_id"] in self._calls:
+                return [*self._close(COMPLETED), *self._result(ToolResultPart(**event.data))]
             case EventKind.RESTART:
                 return self._restart(event)
             case EventKind.TOOL_RESULT | EventKind.DONE:
@@ -80,7 +91,9 @@ class ResponseEvents:
     def end(self, ended: RunEnded) -> list[Event]:
         """Return the last events."""
         closing = self._close(last_status_of(ended.run))
-        response = finished(ended.run, self._output)
+        for number, call in self._calls.values():
+            closing += self._done(number, [call], INCOMPLETE)
+        response = finished(ended.run, [self._output[place] for place in sorted(self._output)])
         return [*closing, self._event(final_event_of(ended.run), response=response)]
 
     def _event(self, kind: str, **fields: Any) -> Event:  # noqa: ANN401  whatever the event says
@@ -118,8 +131,13 @@ class ResponseEvents:
             )
         return events
 
+    def _next(self) -> int:
+        """Return the place of a new item."""
+        self._begun += 1
+        return self._begun - 1
+
     def _begin_words(self, kind: EventKind) -> list[Event]:
-        number = len(self._output)
+        number = self._next()
         self._open = _Open(kind, number, [])
         shown = self._item(number, [self._open.part()], IN_PROGRESS)
         if kind is EventKind.TEXT:
@@ -151,8 +169,26 @@ class ResponseEvents:
             part_done = self._event("response.reasoning_summary_part.done", **place, part=told)
         return [done, part_done, *self._done(said.number, [part], status)]
 
+    def _own_call(self, call: ToolCallPart) -> list[Event]:
+        number = self._next()
+        self._calls[call.call_id] = (number, call)
+        place = self._place(number, "mcp")
+        begun_call = {**self._item(number, [call], IN_PROGRESS), "arguments": ""}
+        asked = call.arguments
+        return [
+            self._event("response.output_item.added", output_index=number, item=begun_call),
+            self._event("response.mcp_call.in_progress", **place),
+            self._event("response.mcp_call_arguments.delta", **place, delta=asked),
+            self._event("response.mcp_call_arguments.done", **place, arguments=asked),
+        ]
+
+    def _result(self, result: ToolResultPart) -> list[Event]:
+        number, call = self._calls.pop(result.call_id)
+        told = self._event("response.mcp_call.completed", **self._place(number, "mcp"))
+        return [told, *self._done(number, [call, result], COMPLETED)]
+
     def _call(self, call: ToolCallPart) -> list[Event]:
-        number = len(self._output)
+        number = self._next()
         place = self._place(number, "fc")
         begun_call = {**self._item(number, [call], IN_PROGRESS), "arguments": ""}
         return [
@@ -169,7 +205,7 @@ class ResponseEvents:
 
     def _done(self, number: int, parts: Sequence[Part], status: str) -> list[Event]:
         whole = self._item(number, parts, status)
-        self._output.append(whole)
+        self._output[number] = whole
         return [self._event("response.output_item.done", output_index=number, item=whole)]
 
     def _restart(self, event: RunEvent) -> list[Event]:
@@ -180,6 +216,8 @@ class ResponseEvents:
         """
         closing = self._close(INCOMPLETE)
         self._output.clear()
+        self._calls.clear()
+        self._begun = 0
         self._sequence = _EVENTS_EACH_MAX * (event.seq + 1)
         return closing
 

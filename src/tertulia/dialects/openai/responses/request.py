@@ -37,6 +37,12 @@ class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _type_in(value: object) -> object:
+    if isinstance(value, dict):
+        return cast("dict[str, object]", value).get("type")
+    return getattr(value, "type", None)
+
+
 class FunctionTool(BaseModel):
     """A function that the model may ask for. What else it has is not for us."""
 
@@ -65,12 +71,43 @@ class FunctionTool(BaseModel):
         return {"type": "function", "function": function}
 
 
+class McpTool(BaseModel):
+    """The tools of an MCP server that the operator has configured."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["mcp"]
+    server_label: Annotated[StrictStr, Field(min_length=1, max_length=64)]
+    server_url: None = Field(None, description="Servers are the operator's to name.")
+    connector_id: None = None
+    authorization: None = None
+    headers: None = None
+    allowed_tools: None = None
+
+    def echoed(self) -> dict[str, Any]:
+        """Return it as a response says it."""
+        return {"type": "mcp", "server_label": self.server_label}
+
+
 class HostedTool(BaseModel):
     """A tool that another server would run."""
 
     model_config = ConfigDict(extra="allow")
 
     type: StrictStr
+
+
+def _tool(value: object) -> str:
+    kind = _type_in(value)
+    return f"({kind})" if kind in ("function", "mcp") else "(hosted)"
+
+
+AnyTool = Annotated[
+    Annotated[FunctionTool, Tag("(function)")]
+    | Annotated[McpTool, Tag("(mcp)")]
+    | Annotated[HostedTool, Tag("(hosted)")],
+    Discriminator(_tool),
+]
 
 
 class NamedTool(BaseModel):
@@ -91,14 +128,7 @@ class AllowedTools(_Asked):
 
 
 def _choice(value: object) -> str:
-    if isinstance(value, str):
-        return "(mode)"
-    kind = (
-        cast("dict[str, object]", value).get("type")
-        if isinstance(value, dict)
-        else getattr(value, "type", None)
-    )
-    return f"({kind})"
+    return "(mode)" if isinstance(value, str) else f"({_type_in(value)})"
 
 
 ToolChoice = Annotated[
@@ -182,7 +212,7 @@ class ResponseSettings(_Asked):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2, strict=True)] | None = None
     max_output_tokens: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = None
     max_tool_calls: Annotated[StrictInt, Field(ge=1, le=1_000)] | None = None
-    tools: Annotated[list[FunctionTool | HostedTool], Field(max_length=_TOOLS_MAX)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=_TOOLS_MAX)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
     text: TextConfig | None = None
@@ -212,16 +242,18 @@ class ResponseSettings(_Asked):
         """
         found: list[FunctionTool] = []
         for number, tool in enumerate(self.tools or ()):
-            if not isinstance(tool, FunctionTool):
-                is_function = tool.type == "function"
+            if isinstance(tool, HostedTool):
                 raise Invalid(
-                    "A function tool needs a name of letters, digits, _ and -, at most 64"
-                    if is_function
-                    else f"This server has no tool of the type {tool.type[:40]!r}",
-                    field=f"body.tools[{number}]" + ("" if is_function else ".type"),
+                    f"This server has no tool of the type {tool.type[:40]!r}",
+                    field=f"body.tools[{number}].type",
                 )
-            found.append(tool)
+            if isinstance(tool, FunctionTool):
+                found.append(tool)
         return found
+
+    def servers(self) -> list[str]:
+        """Return the MCP servers whose tools the model can use."""
+        return [tool.server_label for tool in self.tools or () if isinstance(tool, McpTool)]
 
     def to_settings(self) -> ModelSettings:
         """Return what the model is to keep to.
@@ -256,7 +288,9 @@ class ResponseSettings(_Asked):
             name: value for name in _ECHOED if (value := getattr(self, name)) is not None
         }
         if self.tools:
-            given["tools"] = [tool.echoed() for tool in self.functions()]
+            given["tools"] = [
+                tool.echoed() for tool in self.tools if isinstance(tool, (FunctionTool, McpTool))
+            ]
         if self.tool_choice is not None:
             choice = self.tool_choice
             given["tool_choice"] = choice if isinstance(choice, str) else choice.model_dump()

@@ -95,6 +95,7 @@ class Responses:
             model_type=asked.model,
             on_busy=OnBusy.QUEUE,
             settings=settings,
+            mcp=asked.servers(),
             instructions=Instructions(asked.instructions, heeds_system=True)
             if self.heeds_instructions
             else Instructions(),
@@ -109,6 +110,8 @@ class Responses:
         except Invalid as error:
             if error.field in ("body.content", "body.parent_id"):
                 raise Invalid(error.detail, field="body.input") from error
+            if error.field is not None and error.field.startswith("body.mcp"):
+                raise Invalid(error.detail, field="body.tools") from error
             raise
 
     async def find(self, name: str, *, user_id: UUID) -> tuple[Run, Message]:
