@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tertulia.runs import titles
 from tertulia.storage.embedded import EmbeddedPostgres
 from tests.kit.pair import calls_of
 from tests.kit.person import Person
@@ -22,8 +23,13 @@ class Server:
     url: str
 
     def calls(self, tag: str) -> list[Json]:
-        """Return the requests that the provider had in which somebody says `tag`."""
-        return [call for call in calls_of(self.provider_url) if tag in str(call["messages"])]
+        """Return the requests in which somebody says `tag`, but for those for a title."""
+        return [
+            call
+            for call in calls_of(self.provider_url)
+            if tag in str(call["messages"])
+            and call["messages"][0]["content"] != titles._INSTRUCTION  # pyright: ignore[reportPrivateUsage]
+        ]
 
 
 @pytest.fixture(scope="session")
