@@ -218,6 +218,11 @@ class MessageService:
         async with self.database.reading() as work:
             return await work.messages.find_many(ids, user_id=user_id)
 
+    async def size_of(self, ids: Sequence[UUID], *, user_id: UUID) -> int:
+        """Return how many bytes those would be, as stored; nothing of them is read."""
+        async with self.database.reading() as work:
+            return await work.messages.size_of(ids, user_id=user_id)
+
     async def read_branch(
         self,
         conversation_id: UUID,

@@ -1,13 +1,15 @@
 """Waiting for a run whose reader has nothing else: it ends with its client (promise G-41)."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from tertulia.conversations.service import ConversationService
 from tertulia.domain.conversations import Message
@@ -16,6 +18,7 @@ from tertulia.domain.runs import Run
 from tertulia.runs.follower import Followed
 from tertulia.runs.live import RunEnded
 from tertulia.runs.service import RunService
+from tertulia.runs.wire import refusal
 
 log = structlog.get_logger(__name__)
 
@@ -24,59 +27,76 @@ class ClientLeft(Exception):  # noqa: N818  named for what happened
     """The client closed its connection before the answer was whole."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Waited:
-    """A run that somebody waits for, in whatever protocol."""
+    """A run that somebody waits for, in whatever protocol. Whoever makes one calls `leave`."""
 
     runs: RunService
     conversations: ConversationService
     run: Run
     user_id: UUID
     is_temporary: bool = False
-    """Whether its conversation is deleted when it has ended and was read."""
+    """Whether its conversation is deleted when nobody reads it any more."""
+    has_ended: bool = False
+    """Whether its end was read."""
 
     async def follow(self) -> AsyncGenerator[Followed, None]:
-        """Yield all that the run says, and how it ended.
-
-        Closed before that, it ends the run: nobody else waits for it. But a process that is
-        stopping hands its runs over, and its readers look for them elsewhere.
-        """
-        ended = False
+        """Yield all that the run says, and how it ended."""
         followed = self.runs.follow(self.run.id, user_id=self.user_id, stays=True)
-        try:
-            async with aclosing(followed):
-                async for item in followed:
-                    ended = isinstance(item, RunEnded)
-                    yield item
-        finally:
-            # A task of its own: clients leave at the last word, and that must not cut it short.
-            leaving = self.runs.executor.tasks.spawn(
-                self.leave(has_ended=ended), name=f"leave {self.run.id}"
-            )
-            await asyncio.shield(leaving)
+        async with aclosing(followed):
+            async for item in followed:
+                self.has_ended = isinstance(item, RunEnded)
+                yield item
 
-    async def answer(self, request: Request) -> tuple[Run, Message]:
-        """Return the run when it has ended, and its answer.
+    async def answer(
+        self, request: Request, still_allowed: Callable[[], Awaitable[object]]
+    ) -> tuple[Run, Message]:
+        """Return the run when it has ended, and its answer; leave it in any case.
+
+        Args:
+            request: Of the client that waits.
+            still_allowed: Raises once the client's credentials are good no more.
 
         Raises:
             ClientLeft: The client did not wait; the run has been ended.
-            Unavailable: The database is away, or the run was deleted meanwhile.
+            TertuliaError: The client may not wait any more; the database is away; or the run was
+                deleted meanwhile.
         """
         reading = asyncio.ensure_future(self._read())
         leaving = asyncio.ensure_future(_until_left(request))
+        refused = asyncio.ensure_future(refusal(still_allowed))
+        others = {leaving, refused}
         try:
-            await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                raise ClientLeft
-            return await reading
+            await asyncio.wait({reading, *others}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                return reading.result()
+            if refused.done():
+                raise refused.result()
+            raise ClientLeft
         finally:
-            leaving.cancel()
-            if not reading.done():
-                reading.cancel()
-                await asyncio.wait({reading})
+            for task in (reading, *others):
+                task.cancel()
+            await asyncio.wait({reading, *others})
+            await self.leave()
 
-    async def leave(self, *, has_ended: bool) -> None:
-        """Nobody reads it any more: end what goes on, and forget what was not to be kept."""
+    async def leave(self, *, has_ended: bool = False) -> None:
+        """Nobody reads it any more: end what goes on, and forget what was not to be kept.
+
+        But a process that is stopping hands its runs over, and their readers look for them
+        elsewhere.
+        """
+        ended = has_ended or self.has_ended
+        # A task of its own: clients leave at the last word, and that must not cut it short.
+        leaving = self.runs.executor.tasks.spawn(
+            self._leave(has_ended=ended), name=f"leave {self.run.id}"
+        )
+        await asyncio.shield(leaving)
+
+    def answered_by(self, response: Response) -> Response:
+        """Return the response as one after which, however it goes, the run is left."""
+        return _Leaving(response, self)
+
+    async def _leave(self, *, has_ended: bool) -> None:
         if self.runs.follower.feeds.is_draining and not has_ended:
             return
         try:
@@ -91,15 +111,29 @@ class Waited:
             log.warning("not tidied up", run_id=str(self.run.id), code=error.code)
 
     async def _read(self) -> tuple[Run, Message]:
-        found: tuple[Run, Message] | None = None
         async with aclosing(self.follow()) as followed:
             async for item in followed:
                 if isinstance(item, RunEnded):
-                    # Before what is temporary is deleted.
-                    found = await self.runs.get_answer(self.run.id, user_id=self.user_id)
-        if found is None:
-            raise Unavailable("The answer was deleted while it was being written")
-        return found
+                    return await self.runs.get_answer(self.run.id, user_id=self.user_id)
+        raise Unavailable("The answer was deleted while it was being written")
+
+
+class _Leaving(Response):
+    """A response after which a run is left."""
+
+    def __init__(self, response: Response, waited: Waited) -> None:
+        # Not `Response.__init__`: this one has nothing of its own to say.
+        self.status_code = response.status_code
+        self.background = None
+        self.raw_headers = response.raw_headers
+        self._response = response
+        self._waited = waited
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._response(scope, receive, send)
+        finally:
+            await self._waited.leave()
 
 
 async def _until_left(request: Request) -> None:

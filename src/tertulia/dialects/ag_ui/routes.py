@@ -99,15 +99,14 @@ async def run_agent(
         except Invalid as error:
             raise _as_asked(error) from error
     run = started.run
-    if idempotent is None:
-        followed = Waited(runs, conversations, run, user.id).follow()
-    else:
-        followed = runs.follow(run.id, user_id=user.id, stays=True)
-    return EventStreamResponse(
-        _frames(AgEvents(run, body), followed, before),
+    waited = Waited(runs, conversations, run, user.id)
+    stream = EventStreamResponse(
+        _frames(AgEvents(run, body), waited.follow(), before),
         until=partial(refusal, still_allowed),
         headers=REPLAYED if started.is_replay else None,
     )
+    # With a key its client may ask again.
+    return waited.answered_by(stream) if idempotent is None else stream
 
 
 @router.get("/threads/{thread_id}/messages", response_model=list[dict[str, Any]])

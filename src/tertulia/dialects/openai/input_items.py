@@ -17,10 +17,13 @@ from tertulia.domain.parts import (
     TextPart,
     ToolCallPart,
     ToolResultPart,
+    part_to_json,
 )
 
 ITEMS_MAX = 2_000
 """Of one request."""
+EXPANDED_CHARS_MAX = 8 * 1024 * 1024
+"""Of one request, with the items that it refers to and the summaries that it unpacks."""
 CONTENTS_MAX = 500
 """Of one message."""
 _SUMMARY_CHARS_MAX = 1_000_000
@@ -198,9 +201,24 @@ def messages_of(
     if isinstance(sent, str):
         return [NewMessage(Role.USER, (TextPart(sent),))] if sent else []
     found: list[NewMessage | InputReference] = []
+    left = EXPANDED_CHARS_MAX
     for number, each in enumerate(sent):
-        found += _messages(each, f"{field}[{number}]")
+        messages = _messages(each, f"{field}[{number}]", left)
+        left -= sum(chars_of(message) for message in messages if isinstance(message, NewMessage))
+        if left < 0:
+            raise too_much(field)
+        found += messages
     return found
+
+
+def chars_of(message: NewMessage) -> int:
+    """Return about how much a message holds."""
+    return sum(len(text) for part in message.parts for text in part_to_json(part).values())
+
+
+def too_much(field: str) -> Invalid:
+    """Return what is said of an input that is too large once all it refers to is there."""
+    return Invalid(f"This is more than {EXPANDED_CHARS_MAX} characters, unpacked", field=field)
 
 
 def compacted(summary: str) -> str:
@@ -209,7 +227,7 @@ def compacted(summary: str) -> str:
     return _COMPACTED + base64.urlsafe_b64encode(packed).decode()
 
 
-def _messages(sent: InputItem, field: str) -> list[NewMessage | InputReference]:
+def _messages(sent: InputItem, field: str, left: int) -> list[NewMessage | InputReference]:
     match sent:
         case InputReference():
             return [sent]
@@ -229,7 +247,7 @@ def _messages(sent: InputItem, field: str) -> list[NewMessage | InputReference]:
             # Without words it is another server's secret, which says nothing here.
             return [NewMessage(Role.ASSISTANT, (ReasoningPart(text),))] if text else []
         case InputCompaction(encrypted_content=packed):
-            summary = _unpacked(packed, f"{field}.encrypted_content")
+            summary = _unpacked(packed, f"{field}.encrypted_content", left)
             told = f"Summary of the conversation so far:\n{summary}"
             return [NewMessage(Role.USER, (TextPart(told),))]
 
@@ -287,16 +305,17 @@ def _text(output: str | Sequence[InputContent], field: str) -> str:
     return "".join(texts)
 
 
-def _unpacked(packed: str, field: str) -> str:
+def _unpacked(packed: str, field: str, left: int) -> str:
     wrong = Invalid("This is not a compaction of this server's", field=field)
     if not packed.startswith(_COMPACTED):
         raise wrong
     try:
         raw = base64.urlsafe_b64decode(packed.removeprefix(_COMPACTED))
         unpacker = zlib.decompressobj()
-        text = unpacker.decompress(raw, _SUMMARY_CHARS_MAX)
+        # At least one byte: no limit is written as 0.
+        text = unpacker.decompress(raw, max(1, min(left, _SUMMARY_CHARS_MAX)))
         if unpacker.unconsumed_tail:
-            raise wrong
+            raise wrong if left >= _SUMMARY_CHARS_MAX else too_much(field)
         return text.decode().replace("\0", "")
     except (binascii.Error, ValueError, zlib.error):
         raise wrong from None

@@ -36,6 +36,7 @@ _SHOWN = (
     t.c.model_type,
     t.c.is_archived,
     t.c.metadata,
+    t.c.retention,
     t.c.message_count,
     t.c.head_id,
     t.c.created_at,
@@ -79,8 +80,8 @@ _UPDATE = statement(
         retention = CASE WHEN :keeps AND retention = 'with_runs' THEN 'kept' ELSE retention END,
         updated_at = now()
     WHERE id = :id AND user_id = :user_id
-    RETURNING id, user_id, title, model_type, is_archived, metadata, message_count, head_id,
-        created_at, updated_at
+    RETURNING id, user_id, title, model_type, is_archived, metadata, retention, message_count,
+        head_id, created_at, updated_at
     """
 )
 _TITLE_IF_UNTITLED = statement(
@@ -391,6 +392,7 @@ def _shown(row: Row) -> Conversation:
         model_type=row.model_type,
         is_archived=row.is_archived,
         metadata=row.metadata,
+        retention=Retention(row.retention),
         message_count=row.message_count,
         head_id=row.head_id,
         created_at=row.created_at,

@@ -59,6 +59,14 @@ GET = statement(
     WHERE m.id = :id AND m.conversation_id = :conversation_id AND c.user_id = :user_id
     """
 )
+SIZE_OF = statement(
+    """
+    SELECT COALESCE(sum(octet_length(m.content) + COALESCE(pg_column_size(m.parts), 0)), 0)::bigint
+        AS bytes
+    FROM messages m JOIN conversations c ON c.id = m.conversation_id
+    WHERE m.id = ANY(CAST(:ids AS uuid[])) AND c.user_id = :user_id
+    """
+)
 FIND_MANY = statement(
     """
     SELECT m.* FROM messages m JOIN conversations c ON c.id = m.conversation_id

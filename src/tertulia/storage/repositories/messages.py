@@ -174,6 +174,11 @@ class MessageRepository(Repository):
             raise MessageNotFound
         return _shown(row)
 
+    async def size_of(self, ids: Sequence[UUID], *, user_id: UUID) -> int:
+        """Return how many bytes the user's of these messages take, without reading them."""
+        row = await self._connection.one(sql.SIZE_OF, ids=list(ids), user_id=user_id)
+        return row.bytes
+
     async def find_many(self, ids: Sequence[UUID], *, user_id: UUID) -> Mapping[UUID, Message]:
         """Return those of these messages that are the user's, in whatever conversation."""
         rows = await self._connection.all(sql.FIND_MANY, ids=list(ids), user_id=user_id)

@@ -12,6 +12,7 @@ from openai import AsyncOpenAI
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel
 
+from tertulia.dialects.openai.input_items import compacted
 from tests.dialects.conftest import Server
 from tests.kit.pair import script
 from tests.kit.person import Person
@@ -473,3 +474,42 @@ async def test_no_title_is_asked_for(
     assert listed[0]["title"].startswith(f"Tell me about {tag}")
     assert len(listed[0]["title"]) <= 61
     assert len(server.calls(tag)) == 1
+
+
+async def test_what_a_request_refers_to_has_a_limit_as_a_whole(sdk: AsyncOpenAI) -> None:
+    made = await sdk.conversations.create(items=[{"role": "user", "content": "x" * 900_000}])
+    items: Any = await sdk.conversations.items.list(made.id)
+    reference = {"type": "item_reference", "id": items.data[0].id}
+    packed = {"type": "compaction", "encrypted_content": compacted("a" * 900_000)}
+    for bomb in ([reference] * 2_000, [packed] * 700):
+        with pytest.raises(openai.BadRequestError) as refused:
+            await ask(sdk, bomb)
+        assert "characters, unpacked" in refused.value.message
+
+
+async def test_nothing_that_is_stored_stands_in_what_is_not(
+    sdk: AsyncOpenAI, ana: Person, tag: str
+) -> None:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}
+    # With a key it stays for an hour, for a retry.
+    answer = await ana.call(
+        "POST", "/v1/chat/completions", json=body, headers={"Idempotency-Key": tag}
+    )
+    hexadecimal = answer.json()["id"].removeprefix("chatcmpl-")
+    with pytest.raises(openai.NotFoundError):
+        await sdk.responses.retrieve(f"resp_{hexadecimal}")
+    with pytest.raises(openai.BadRequestError) as refused:
+        await ask(sdk, "Go on", previous_response_id=f"resp_{hexadecimal}")
+    assert refused.value.code == "previous_response_not_found"
+    run = (await ana.call("GET", f"/runs/{hexadecimal}")).json()
+    name = f"conv_{run['conversation_id'].replace('-', '')}"
+    for attempt in (ask(sdk, "x", conversation=name), sdk.conversations.retrieve(name)):
+        with pytest.raises(openai.NotFoundError):
+            await attempt
+
+
+async def test_input_items_of_any_size_are_all_listed(sdk: AsyncOpenAI) -> None:
+    sent = [{"role": "user", "content": f"{number}" * 300_000} for number in range(8)]
+    response = await ask(sdk, sent)
+    found: Any = [item async for item in sdk.responses.input_items.list(response.id, order="asc")]
+    assert [item.content[0].text[0] for item in found] == list("01234567")

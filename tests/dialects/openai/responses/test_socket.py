@@ -132,6 +132,36 @@ async def test_a_connection_that_closes_ends_its_turn(ana: Person) -> None:
     await until(is_cancelled, "the run to be cancelled", within_s=30)
 
 
+async def test_turns_that_wait_are_not_begun_for_a_client_that_has_left(
+    ana: Person, server: Server
+) -> None:
+    async with connected(ana) as socket:
+        for number in range(12):
+            words = script(f"Turn {number}", endless=True, pace_ms=20)
+            frame = {"type": "response.create", "model": MODEL, "input": words, "store": False}
+            await socket.send(json.dumps(frame))
+        await socket.recv()
+    active = "SELECT count(*) FROM runs WHERE user_id = $1 AND status IN ('queued', 'running')"
+    kept = "SELECT count(*) FROM conversations WHERE user_id = $1"
+
+    async def nothing_is_left() -> bool:
+        runs = await fetch_number(server.dsn, active, ana.id)
+        return runs + await fetch_number(server.dsn, kept, ana.id) == 0
+
+    await until(nothing_is_left, "everything to be over", within_s=30)
+
+
+async def test_more_turns_than_may_wait_are_refused(ana: Person) -> None:
+    async with connected(ana) as socket:
+        words = script("Go", endless=True, pace_ms=20)
+        frame = json.dumps({"type": "response.create", "model": MODEL, "input": words})
+        for _ in range(20):
+            await socket.send(frame)
+        while (event := json.loads(await socket.recv()))["type"] != "error":
+            pass
+        assert (event["status"], event["error"]["code"]) == (503, "overloaded")
+
+
 async def test_the_sdk_connects(ana: Person) -> None:
     async with strict(ana) as sdk, sdk.responses.connect() as connection:
         await connection.response.create(model=MODEL, input="Hello")

@@ -34,7 +34,8 @@ class Asked(NamedTuple):
 
     def echo(self) -> dict[str, Any]:
         """Return what a run keeps of it."""
-        return {_ECHO: self._asdict()}
+        # `store` is what responses look at: they are not to show what was not to be stored.
+        return {_ECHO: self._asdict(), "store": self.is_stored}
 
 
 class CalledFunction(BaseModel):

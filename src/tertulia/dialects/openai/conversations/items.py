@@ -11,6 +11,8 @@ from tertulia.domain.conversations import Conversation, Message, NewMessage
 from tertulia.domain.errors import Invalid, ItemNotFound, MessageNotFound
 from tertulia.domain.parts import Part, ReasoningPart
 
+_PAGE_CHARS_MAX = 2 * 1024 * 1024
+"""Of one page, but for its first item; a page of long items is shorter."""
 _REMOVED = ReasoningPart("")
 """Stands where an item was, so that those behind it keep their names; no model is told it."""
 
@@ -45,7 +47,7 @@ class ConversationItems:
         backwards = order == "desc"
         edge = None if after is None else await self._edge(conversation, after, backwards=backwards)
         items: list[Item] = []
-        is_found = after is None
+        is_found, left = after is None, _PAGE_CHARS_MAX
         while len(items) <= limit:
             page = await self.conversations.messages.read_branch(
                 conversation.id,
@@ -58,8 +60,11 @@ class ConversationItems:
             for message in page:
                 found = items_of(message)
                 for each in reversed(found) if backwards else found:
-                    if is_found:
+                    if is_found and (left > 0 or not items):
                         items.append(each)
+                        left -= len(str(each))
+                    elif is_found:
+                        return items, True
                     is_found = is_found or each["id"] == after
             if page.is_last:
                 break

@@ -22,7 +22,9 @@ from tertulia.dialects.openai.listing import (
 from tertulia.dialects.openai.responses.request import Metadata
 from tertulia.dialects.openai.responses.service import Responses
 from tertulia.domain.conversations import Conversation
+from tertulia.domain.errors import ConversationNotFound
 from tertulia.domain.users import User
+from tertulia.http.idempotency import Idempotent
 from tertulia.http.paging import encode_cursor
 
 ITEMS_ADDED_MAX = 20
@@ -68,13 +70,16 @@ Found = Annotated[Responses, Depends(_responses)]
 
 @router.post("")
 async def create_conversation(
-    user: CurrentUser, responses: Found, body: ConversationCreate | None = None
+    user: CurrentUser,
+    responses: Found,
+    idempotent: Idempotent,
+    body: ConversationCreate | None = None,
 ) -> dict[str, Any]:
-    """Make a conversation."""
+    """Make a conversation; with an `Idempotency-Key`, once."""
     asked = body or ConversationCreate()
     new = await responses.messages_of(asked.items or (), field="body.items", user_id=user.id)
     made = await responses.conversations.create(
-        user_id=user.id, messages=new, metadata=asked.metadata
+        user_id=user.id, messages=new, metadata=asked.metadata, idempotent=idempotent
     )
     return _shown(made.thing)
 
@@ -170,7 +175,10 @@ def _items(responses: Responses) -> ConversationItems:
 
 
 async def _find(responses: Responses, name: str, user: User) -> Conversation:
-    return await responses.conversations.get(parse_conversation_id(name), user_id=user.id)
+    found = await responses.conversations.get(parse_conversation_id(name), user_id=user.id)
+    if found.is_temporary:
+        raise ConversationNotFound
+    return found
 
 
 def _shown(conversation: Conversation) -> dict[str, Any]:

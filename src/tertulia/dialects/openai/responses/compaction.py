@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from starlette.requests import HTTPConnection
 
-from tertulia.auth.dependencies import CurrentUser
+from tertulia.auth.dependencies import CurrentUser, StillAllowed
 from tertulia.dialects.openai.failures import failure_of
 from tertulia.dialects.openai.input_items import Input, compacted
 from tertulia.dialects.openai.items import items_of
@@ -61,6 +61,7 @@ async def compact(
     request: Request,
     user: CurrentUser,
     responses: Annotated[Responses, Depends(_responses)],
+    still_allowed: StillAllowed,
 ) -> Response:
     """Return a shorter input that stands for this one: give it to the next response as it is."""
     if body.input is None and body.previous_response_id is None:
@@ -79,7 +80,7 @@ async def compact(
     said = await _said(responses, run)
     waited = Waited(responses.runs, responses.conversations, run, user.id, is_temporary=True)
     try:
-        run, answer = await waited.answer(request)
+        run, answer = await waited.answer(request, still_allowed)
     except ClientLeft:
         return Response(status_code=_CLIENT_LEFT_STATUS)
     failure = failure_of(run)

@@ -74,12 +74,13 @@ async def create_response(
     if body.stream:
         alone = not background and not started.is_replay
         followed = waited.follow() if alone else _follow(responses, run, patient=True)
-        return _stream(run, followed, still_allowed, headers=headers)
+        stream = _stream(run, followed, still_allowed, headers=headers)
+        return waited.answered_by(stream) if alone else stream
     request.state.take_time()
     try:
         if started.is_replay:
             return _json(await _answer_of(responses, started), headers)
-        run, answer = await waited.answer(request)
+        run, answer = await waited.answer(request, still_allowed)
         # Nobody has seen anything of it yet: an error says more than a response that failed.
         failure = failure_of(run) if run.status is RunStatus.FAILED else None
         return failure.response() if failure else _json(response_of(run, answer), headers)

@@ -11,12 +11,25 @@ from tertulia.dialects.openai.ids import (
     parse_item_id,
     parse_response_id,
 )
-from tertulia.dialects.openai.input_items import InputItem, InputReference, messages_of
+from tertulia.dialects.openai.input_items import (
+    EXPANDED_CHARS_MAX,
+    InputItem,
+    InputReference,
+    chars_of,
+    messages_of,
+    too_much,
+)
 from tertulia.dialects.openai.items import split
 from tertulia.dialects.openai.responses.object import echo_of
 from tertulia.dialects.openai.responses.request import ConversationRef, ResponseSettings
 from tertulia.domain.conversations import Message, NewMessage, Retention, Role
-from tertulia.domain.errors import Invalid, ItemNotFound, PreviousResponseNotFound, RunNotFound
+from tertulia.domain.errors import (
+    ConversationNotFound,
+    Invalid,
+    ItemNotFound,
+    PreviousResponseNotFound,
+    RunNotFound,
+)
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.parts import ToolCallPart, ToolResultPart, text_of
 from tertulia.domain.runs import OnBusy, Run
@@ -24,6 +37,8 @@ from tertulia.runs.send import Branch, Instructions, NewConversation, Send
 from tertulia.runs.service import RunService, Started
 
 _TITLE_CHARS_MAX = 60
+_REFERENCES_MAX = 500
+_PAGE_MESSAGES = 200
 _CALLS_SOUGHT_IN = 200
 """Messages before a function's output among which its call must be."""
 
@@ -133,15 +148,21 @@ class Responses:
         count = run.settings.get("inputs", 0)
         if not count:
             return []
-        newest = await self.conversations.messages.read_branch(
-            run.conversation_id,
-            tip_id=run.message_id,
-            user_id=user_id,
-            limit=count,
-            after_seq=run.seq,
-            newest_first=True,
-        )
-        return newest[::-1]
+        found: list[Message] = []
+        while len(found) < count:
+            # A page of long messages is short.
+            page = await self.conversations.messages.read_branch(
+                run.conversation_id,
+                tip_id=run.message_id,
+                user_id=user_id,
+                limit=min(count - len(found), _PAGE_MESSAGES),
+                after_seq=found[-1].seq if found else run.seq,
+                newest_first=True,
+            )
+            found += page
+            if page.is_last:
+                break
+        return found[::-1]
 
     async def _base(
         self, asked: ResponseSettings, *, user_id: UUID, unstored: Collection[UUID]
@@ -166,6 +187,9 @@ class Responses:
         named = asked.conversation
         name = named.id if isinstance(named, ConversationRef) else named
         found = await self.conversations.get(parse_conversation_id(name), user_id=user_id)
+        if found.is_temporary:
+            # It is gone soon, and what would be stored in it with it.
+            raise ConversationNotFound
         return _Base(found.id, found.head_id, is_head=True)
 
     async def _previous(self, name: str, *, user_id: UUID, unstored: Collection[UUID]) -> Run:
@@ -196,13 +220,24 @@ class Responses:
         if not places:
             return [each for each in found if isinstance(each, NewMessage)]
         ids = list({place.message_id for place in places})
-        stored = await self.conversations.messages.find_many(ids, user_id=user_id)
-        return [
-            _referred(parse_item_id(each.id), stored.get(parse_item_id(each.id).message_id))
-            if isinstance(each, InputReference)
-            else each
-            for each in found
-        ]
+        if len(ids) > _REFERENCES_MAX:
+            raise Invalid(f"A request refers to at most {_REFERENCES_MAX} messages", field=field)
+        messages = self.conversations.messages
+        if await messages.size_of(ids, user_id=user_id) > EXPANDED_CHARS_MAX:
+            raise too_much(field)
+        stored = await messages.find_many(ids, user_id=user_id)
+        new: list[NewMessage] = []
+        left = EXPANDED_CHARS_MAX
+        for each in found:
+            if isinstance(each, InputReference):
+                place = parse_item_id(each.id)
+                new.append(_referred(place, stored.get(place.message_id)))
+            else:
+                new.append(each)
+            left -= chars_of(new[-1])
+            if left < 0:
+                raise too_much(field)
+        return new
 
     async def _check_outputs(
         self, new: Sequence[NewMessage], base: _Base | None, *, user_id: UUID

@@ -5,7 +5,7 @@ be stored can be gone on from for as long as the connection lasts, and is delete
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
@@ -19,17 +19,21 @@ from pydantic import ValidationError
 from tertulia.auth.service import AuthService
 from tertulia.dialects.openai.errors import error_of, translated_error
 from tertulia.dialects.openai.ids import parse_response_id
-from tertulia.dialects.openai.responses.events import response_events
+from tertulia.dialects.openai.responses.events import Event, response_events
 from tertulia.dialects.openai.responses.request import ResponseTurn
 from tertulia.dialects.openai.responses.service import Responses
 from tertulia.dialects.waiting import Waited
-from tertulia.domain.errors import Invalid, NotFound, TertuliaError, Unauthenticated
+from tertulia.domain.errors import Invalid, NotFound, Overloaded, TertuliaError, Unauthenticated
+from tertulia.domain.runs import Run
 from tertulia.http.errors import Refused, refusal_response, response_for, validation_response
 from tertulia.http.strict_json import JsonLimits, check_json
+from tertulia.runs.service import Started
 from tertulia.runs.wire import refusal
 
 _TURNS_WAITING_MAX = 16
-"""Sent before the turns before them have ended; more have to wait in the network."""
+"""Sent before the turns before them have ended."""
+_WAITING_CHARS_MAX = 2 * 1024 * 1024
+_TOO_MANY_TURNS = "Too many turns wait on this connection; send one when another has ended"
 _UNSTORED_MAX = 100
 """Responses that were not to be stored, of one connection."""
 _CONNECTION_S = 60 * 60.0
@@ -86,7 +90,9 @@ class _Session:
         self._websocket = websocket
         self._responses = responses
         self._user_id = user_id
-        self._turns: asyncio.Queue[str | None] = asyncio.Queue(_TURNS_WAITING_MAX)
+        self._turns: asyncio.Queue[str | None] = asyncio.Queue()
+        self._waiting_chars = 0
+        """Of the turns that have not begun."""
         self._unstored: dict[UUID, UUID] = {}
         """Runs that were not to be stored, and their conversations."""
         self._sending = asyncio.Lock()
@@ -101,7 +107,16 @@ class _Session:
                     text = await self._websocket.receive_text()
                 except KeyError:
                     text = None
-                await self._turns.put(text)
+                # Never waiting: whoever does not listen does not hear that the client has left.
+                chars = len(text or "")
+                if (
+                    self._turns.qsize() >= _TURNS_WAITING_MAX
+                    or self._waiting_chars + chars > _WAITING_CHARS_MAX
+                ):
+                    await self._send(error_of(Overloaded(_TOO_MANY_TURNS)))
+                    continue
+                self._waiting_chars += chars
+                self._turns.put_nowait(text)
 
     async def forget(self) -> None:
         """Delete what was not to be stored."""
@@ -111,6 +126,7 @@ class _Session:
     async def _take_turns(self) -> None:
         while True:
             text = await self._turns.get()
+            self._waiting_chars -= len(text or "")
             try:
                 await self._take_turn(_parsed(text))
             except Refused as refused:
@@ -125,27 +141,55 @@ class _Session:
         try:
             if asked.generate is False:
                 raise Invalid("Nothing is prepared here: leave it out", field="body.generate")
-            started = await self._responses.start(
-                asked, user_id=self._user_id, unstored=self._unstored.keys()
-            )
-            run = started.run
+            run = await self._start(asked)
             if asked.store is False:
                 await self._remember(run.id, run.conversation_id)
             waited = Waited(self._responses.runs, self._responses.conversations, run, self._user_id)
-            frames = 0
-            lane = {} if asked.stream_id is None else {"stream_id": asked.stream_id}
-            async with aclosing(response_events(run, waited.follow())) as events:
-                async for event in events:
-                    went_well = event["type"] in ("response.completed", "response.incomplete")
-                    await self._send({**event, **lane})
-                    frames += 1
-                    if frames % _BURST_FRAMES == 0:
-                        await asyncio.sleep(0)
+            try:
+                went_well = await self._tell(response_events(run, waited.follow()), asked)
+            finally:
+                await waited.leave()
         finally:
             if not went_well and asked.previous_response_id is not None:
                 # What could not be gone on from is not gone on from again (Open Responses).
                 with suppress(NotFound):
                     await self._evict(parse_response_id(asked.previous_response_id))
+
+    async def _start(self, asked: ResponseTurn) -> Run:
+        """Start the turn's run; one whose client leaves meanwhile is ended."""
+        tasks = self._responses.runs.executor.tasks
+        starting = tasks.spawn(
+            self._responses.start(asked, user_id=self._user_id, unstored=self._unstored.keys()),
+            name="start a turn",
+        )
+        try:
+            return (await asyncio.shield(starting)).run
+        except asyncio.CancelledError:
+            tasks.spawn(self._undo(starting, asked), name="undo a turn")
+            raise
+
+    async def _undo(self, starting: "asyncio.Task[Started]", asked: ResponseTurn) -> None:
+        await asyncio.wait({starting})
+        if starting.exception() is None:
+            run, services = starting.result().run, self._responses
+            is_temporary = asked.store is False and run.conversation_id not in (
+                self._unstored.values()
+            )
+            waited = Waited(services.runs, services.conversations, run, self._user_id, is_temporary)
+            await waited.leave()
+
+    async def _tell(self, events: AsyncGenerator[Event, None], asked: ResponseTurn) -> bool:
+        """Send a turn's events; return whether it ended well."""
+        went_well, frames = False, 0
+        lane = {} if asked.stream_id is None else {"stream_id": asked.stream_id}
+        async with aclosing(events):
+            async for event in events:
+                went_well = event["type"] in ("response.completed", "response.incomplete")
+                await self._send({**event, **lane})
+                frames += 1
+                if frames % _BURST_FRAMES == 0:
+                    await asyncio.sleep(0)
+        return went_well
 
     async def _remember(self, run_id: UUID, conversation_id: UUID) -> None:
         self._unstored[run_id] = conversation_id
