@@ -48,17 +48,11 @@ class Conversation:
     is_archived: bool
     metadata: Mapping[str, str]
     """Its owner's notes; at most 16."""
-    retention: Retention
     message_count: int
     head_id: UUID | None
     """The message the conversation currently ends at."""
     created_at: datetime
     updated_at: datetime
-
-    @property
-    def is_temporary(self) -> bool:
-        """Whether it is gone soon, with all that is in it."""
-        return self.retention is Retention.TEMPORARY
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,6 @@ _SHOWN = (
     t.c.model_type,
     t.c.is_archived,
     t.c.metadata,
-    t.c.retention,
     t.c.message_count,
     t.c.head_id,
     t.c.created_at,
@@ -46,9 +45,12 @@ _OWNED = (
     t.c.id == bindparam("id", type_=Uuid()),
     t.c.user_id == bindparam("user_id", type_=Uuid()),
 )
+# What is temporary is found by those only who hold its run: no list shows it, and nobody reads or
+# names it. Not a parameter: the planner would guess that it leaves many out.
+_LASTING = t.c.retention != literal_column(f"'{Retention.TEMPORARY.value}'")
 _NEWEST_FIRST = (t.c.created_at.desc(), t.c.id.desc())
 
-_GET = statement(select(*_SHOWN).where(*_OWNED))
+_GET = statement(select(*_SHOWN).where(*_OWNED, _LASTING))
 _LOCK = statement(select(t).where(*_OWNED).with_for_update(key_share=True))
 _DELETE = statement(delete(t).where(*_OWNED))
 _CREATE = statement(
@@ -79,9 +81,9 @@ _UPDATE = statement(
         metadata = COALESCE(CAST(:metadata AS jsonb), metadata),
         retention = CASE WHEN :keeps AND retention = 'with_runs' THEN 'kept' ELSE retention END,
         updated_at = now()
-    WHERE id = :id AND user_id = :user_id
-    RETURNING id, user_id, title, model_type, is_archived, metadata, retention, message_count,
-        head_id, created_at, updated_at
+    WHERE id = :id AND user_id = :user_id AND retention <> 'temporary'
+    RETURNING id, user_id, title, model_type, is_archived, metadata, message_count, head_id,
+        created_at, updated_at
     """
 )
 _TITLE_IF_UNTITLED = statement(
@@ -128,8 +130,7 @@ _SWEEP = statement(
 def _list_statement(*, archived: bool, model_type: bool, after: bool) -> Statement:
     query = select(*_SHOWN).where(
         t.c.user_id == bindparam("user_id", type_=Uuid()),
-        # Not a parameter: the planner would guess that it leaves many out.
-        t.c.retention != literal_column(f"'{Retention.TEMPORARY.value}'"),
+        _LASTING,
     )
     if archived:
         query = query.where(t.c.is_archived == bindparam("archived", type_=Boolean()))
@@ -392,7 +393,6 @@ def _shown(row: Row) -> Conversation:
         model_type=row.model_type,
         is_archived=row.is_archived,
         metadata=row.metadata,
-        retention=Retention(row.retention),
         message_count=row.message_count,
         head_id=row.head_id,
         created_at=row.created_at,

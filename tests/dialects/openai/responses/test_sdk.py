@@ -506,6 +506,9 @@ async def test_nothing_that_is_stored_stands_in_what_is_not(
     for attempt in (ask(sdk, "x", conversation=name), sdk.conversations.retrieve(name)):
         with pytest.raises(openai.NotFoundError):
             await attempt
+    native = f"/conversations/{run['conversation_id']}"
+    assert (await ana.call("GET", native)).status_code == 404
+    assert (await ana.call("PATCH", native, json={"title": "Mine"})).status_code == 404
 
 
 async def test_input_items_of_any_size_are_all_listed(sdk: AsyncOpenAI) -> None:

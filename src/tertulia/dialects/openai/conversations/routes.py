@@ -22,7 +22,6 @@ from tertulia.dialects.openai.listing import (
 from tertulia.dialects.openai.responses.request import Metadata
 from tertulia.dialects.openai.responses.service import Responses
 from tertulia.domain.conversations import Conversation
-from tertulia.domain.errors import ConversationNotFound
 from tertulia.domain.users import User
 from tertulia.http.idempotency import Idempotent
 from tertulia.http.paging import encode_cursor
@@ -175,10 +174,7 @@ def _items(responses: Responses) -> ConversationItems:
 
 
 async def _find(responses: Responses, name: str, user: User) -> Conversation:
-    found = await responses.conversations.get(parse_conversation_id(name), user_id=user.id)
-    if found.is_temporary:
-        raise ConversationNotFound
-    return found
+    return await responses.conversations.get(parse_conversation_id(name), user_id=user.id)
 
 
 def _shown(conversation: Conversation) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from tertulia.dialects.openai.responses.object import echo_of
 from tertulia.dialects.openai.responses.request import ConversationRef, ResponseSettings
 from tertulia.domain.conversations import Message, NewMessage, Retention, Role
 from tertulia.domain.errors import (
-    ConversationNotFound,
     Invalid,
     ItemNotFound,
     PreviousResponseNotFound,
@@ -187,9 +186,6 @@ class Responses:
         named = asked.conversation
         name = named.id if isinstance(named, ConversationRef) else named
         found = await self.conversations.get(parse_conversation_id(name), user_id=user_id)
-        if found.is_temporary:
-            # It is gone soon, and what would be stored in it with it.
-            raise ConversationNotFound
         return _Base(found.id, found.head_id, is_head=True)
 
     async def _previous(self, name: str, *, user_id: UUID, unstored: Collection[UUID]) -> Run:
