@@ -63,7 +63,7 @@ class Waited:
                 deleted meanwhile.
         """
         reading = asyncio.ensure_future(self._read())
-        leaving = asyncio.ensure_future(_until_left(request))
+        leaving = asyncio.ensure_future(until_left(request.receive))
         refused = asyncio.ensure_future(refusal(still_allowed))
         others = {leaving, refused}
         try:
@@ -136,6 +136,7 @@ class _Leaving(Response):
             await self._waited.leave()
 
 
-async def _until_left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def until_left(receive: Receive) -> None:
+    """Return when the client has closed its connection; its request has been read."""
+    while (await receive())["type"] != "http.disconnect":
         pass

@@ -15,7 +15,7 @@ from tertulia.dialects.openai.chat.chunks import Chunks
 from tertulia.dialects.openai.chat.completion import completion_of
 from tertulia.dialects.openai.chat.request import ChatCreate
 from tertulia.dialects.openai.failures import ANSWER_DELETED, failure_of
-from tertulia.dialects.waiting import Waited
+from tertulia.dialects.waiting import Waited, until_left
 from tertulia.domain.runs import Run, RunEvent
 from tertulia.http.errors import response_for
 from tertulia.http.sse import EventStreamResponse, StreamEvent
@@ -77,7 +77,7 @@ class ChatAnswer(Response):
     ) -> Response | None:
         """Return the answer to send; None if there is nobody to send it to."""
         told = asyncio.ensure_future(telling)
-        left = asyncio.ensure_future(_until_left(receive))
+        left = asyncio.ensure_future(until_left(receive))
         refused = asyncio.ensure_future(self._refused())
         try:
             await asyncio.wait((told, left, refused), return_when=asyncio.FIRST_COMPLETED)
@@ -149,11 +149,6 @@ class ChatAnswer(Response):
     def _follow(self) -> AsyncGenerator[Followed, None]:
         run = self._waited.run
         return self._waited.runs.follow(run.id, user_id=run.user_id, stays=True)
-
-
-async def _until_left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _end(tasks: Collection[asyncio.Future[Any]]) -> None:

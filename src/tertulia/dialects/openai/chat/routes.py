@@ -12,8 +12,8 @@ from tertulia.dialects.openai.chat.answer import ChatAnswer
 from tertulia.dialects.openai.chat.completion import CompletionResponse
 from tertulia.dialects.openai.chat.request import ChatCreate, ChatUpdate
 from tertulia.dialects.openai.chat.stored import StoredChats
+from tertulia.dialects.openai.dependencies import Found
 from tertulia.dialects.openai.listing import ItemsAfter, ItemsLimit, ItemsOrder, page_of
-from tertulia.dialects.openai.responses.service import Responses
 from tertulia.dialects.waiting import Waited
 from tertulia.http.idempotency import REPLAYED, Idempotent
 
@@ -22,15 +22,10 @@ _encode = msgspec.json.Encoder().encode
 router = APIRouter(prefix="/v1/chat/completions", tags=["openai"])
 
 
-async def _responses(connection: HTTPConnection) -> Responses:
-    return connection.app.state.responses
-
-
 async def _stored_chats(connection: HTTPConnection) -> StoredChats:
     return StoredChats(connection.app.state.responses)
 
 
-Found = Annotated[Responses, Depends(_responses)]
 Stored = Annotated[StoredChats, Depends(_stored_chats)]
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import HTTPConnection
 
 from tertulia.auth.dependencies import CurrentUser
 from tertulia.conversations.changes import ConversationChange
 from tertulia.dialects.openai.conversations.items import ConversationItems
+from tertulia.dialects.openai.dependencies import Found
 from tertulia.dialects.openai.ids import conversation_id, parse_conversation_id
 from tertulia.dialects.openai.input_items import InputItem
 from tertulia.dialects.openai.items import Item
@@ -58,13 +58,6 @@ class ItemsCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     items: Annotated[NewItems, Field(min_length=1)]
-
-
-async def _responses(connection: HTTPConnection) -> Responses:
-    return connection.app.state.responses
-
-
-Found = Annotated[Responses, Depends(_responses)]
 
 
 @router.post("")

@@ -1,13 +1,13 @@
 """`POST /v1/responses/compact`: a conversation as its user's words and a summary of the rest."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
-from starlette.requests import HTTPConnection
 
 from tertulia.auth.dependencies import CurrentUser, StillAllowed
+from tertulia.dialects.openai.dependencies import CLIENT_LEFT_STATUS, Found
 from tertulia.dialects.openai.failures import failure_of
 from tertulia.dialects.openai.input_items import Input, compacted
 from tertulia.dialects.openai.items import items_of
@@ -22,7 +22,6 @@ from tertulia.domain.models import Usage
 from tertulia.domain.runs import Run
 from tertulia.runs.send import user_says
 
-_CLIENT_LEFT_STATUS = 499
 _KEPT_MAX = 100
 """Of the user's messages, the newest."""
 _INSTRUCTION = (
@@ -51,16 +50,12 @@ class CompactCreate(BaseModel):
     image: None = Field(default=None)
 
 
-async def _responses(connection: HTTPConnection) -> Responses:
-    return connection.app.state.responses
-
-
 @router.post("/compact")
 async def compact(
     body: CompactCreate,
     request: Request,
     user: CurrentUser,
-    responses: Annotated[Responses, Depends(_responses)],
+    responses: Found,
     still_allowed: StillAllowed,
 ) -> Response:
     """Return a shorter input that stands for this one: give it to the next response as it is."""
@@ -82,7 +77,7 @@ async def compact(
     try:
         run, answer = await waited.answer(request, still_allowed)
     except ClientLeft:
-        return Response(status_code=_CLIENT_LEFT_STATUS)
+        return Response(status_code=CLIENT_LEFT_STATUS)
     failure = failure_of(run)
     if failure is not None:
         return failure.response()

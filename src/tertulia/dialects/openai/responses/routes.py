@@ -6,10 +6,10 @@ from functools import partial
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response
-from starlette.requests import HTTPConnection
+from fastapi import APIRouter, Query, Request, Response
 
 from tertulia.auth.dependencies import CurrentUser, StillAllowed
+from tertulia.dialects.openai.dependencies import CLIENT_LEFT_STATUS, Found
 from tertulia.dialects.openai.failures import failure_of
 from tertulia.dialects.openai.ids import response_id
 from tertulia.dialects.openai.items import items_of
@@ -28,17 +28,9 @@ from tertulia.runs.service import Started
 from tertulia.runs.wire import refusal
 
 _SEQUENCE_MAX = 2**31 - 1
-_CLIENT_LEFT_STATUS = 499
 _encode = msgspec.json.Encoder().encode
 
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
-
-
-async def _responses(connection: HTTPConnection) -> Responses:
-    return connection.app.state.responses
-
-
-Found = Annotated[Responses, Depends(_responses)]
 
 
 @router.post("")
@@ -85,7 +77,7 @@ async def create_response(
         failure = failure_of(run) if run.status is RunStatus.FAILED else None
         return failure.response() if failure else _json(response_of(run, answer), headers)
     except ClientLeft:
-        return Response(status_code=_CLIENT_LEFT_STATUS)
+        return Response(status_code=CLIENT_LEFT_STATUS)
 
 
 @router.get("/{name}")
