@@ -12,8 +12,8 @@ from tertulia.dialects.openai.chat.answer import ChatAnswer
 from tertulia.dialects.openai.chat.completion import CompletionResponse
 from tertulia.dialects.openai.chat.request import ChatCreate, ChatUpdate
 from tertulia.dialects.openai.chat.stored import StoredChats
-from tertulia.dialects.openai.dependencies import Found
 from tertulia.dialects.openai.listing import ItemsAfter, ItemsLimit, ItemsOrder, page_of
+from tertulia.dialects.openai.responses.dependencies import Found
 from tertulia.dialects.waiting import Waited
 from tertulia.http.idempotency import REPLAYED, Idempotent
 

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from tertulia.auth.dependencies import CurrentUser
 from tertulia.conversations.changes import ConversationChange
 from tertulia.dialects.openai.conversations.items import ConversationItems
-from tertulia.dialects.openai.dependencies import Found
 from tertulia.dialects.openai.ids import conversation_id, parse_conversation_id
 from tertulia.dialects.openai.input_items import InputItem
 from tertulia.dialects.openai.items import Item
@@ -19,6 +18,7 @@ from tertulia.dialects.openai.listing import (
     ItemsOrder,
     list_of,
 )
+from tertulia.dialects.openai.responses.dependencies import Found
 from tertulia.dialects.openai.responses.request import Metadata
 from tertulia.dialects.openai.responses.service import Responses
 from tertulia.domain.conversations import Conversation

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from tertulia.auth.dependencies import CurrentUser, StillAllowed
-from tertulia.dialects.openai.dependencies import CLIENT_LEFT_STATUS, Found
 from tertulia.dialects.openai.failures import failure_of
 from tertulia.dialects.openai.input_items import Input, compacted
 from tertulia.dialects.openai.items import items_of
+from tertulia.dialects.openai.responses.dependencies import CLIENT_LEFT_STATUS, Found
 from tertulia.dialects.openai.responses.object import usage_of
 from tertulia.dialects.openai.responses.request import Key, ModelName, ResponseId, ResponseSettings
 from tertulia.dialects.openai.responses.service import Responses

@@ -9,11 +9,11 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from tertulia.auth.dependencies import CurrentUser, StillAllowed
-from tertulia.dialects.openai.dependencies import CLIENT_LEFT_STATUS, Found
 from tertulia.dialects.openai.failures import failure_of
 from tertulia.dialects.openai.ids import response_id
 from tertulia.dialects.openai.items import items_of
 from tertulia.dialects.openai.listing import ItemsAfter, ItemsLimit, ItemsOrder, page_of
+from tertulia.dialects.openai.responses.dependencies import CLIENT_LEFT_STATUS, Found
 from tertulia.dialects.openai.responses.events import Event, response_events
 from tertulia.dialects.openai.responses.object import ResponseObject, echo_of, response_of
 from tertulia.dialects.openai.responses.request import ResponseCreate

@@ -1,4 +1,4 @@
-"""What routes of more than one of OpenAI's surfaces depend on."""
+"""What routes that work with responses depend on, in all of OpenAI's surfaces."""
 
 from typing import Annotated
 
