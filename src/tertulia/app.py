@@ -26,6 +26,7 @@ from tertulia.http.cors import CrossOrigin
 from tertulia.http.errors import ERROR_RESPONSES, register_error_handlers
 from tertulia.http.guard import Guard, GuardLimits
 from tertulia.http.health import router as health_router
+from tertulia.http.sockets import Sockets
 from tertulia.runs.routes import router as runs_router
 from tertulia.runs.socket import router as socket_router
 
@@ -75,11 +76,12 @@ class Application:
             responses=ERROR_RESPONSES,
         )
         register_error_handlers(app)
+        # They are searched in this order, so what is asked for most comes first.
         for router in (
-            health_router,
-            auth_router,
             conversations_router,
             runs_router,
+            health_router,
+            auth_router,
             socket_router,
             openai_router,
             ai_sdk_router,
@@ -110,6 +112,7 @@ class Application:
                 services.tasks,
             )
             app.state.changes = services.changes
+            app.state.sockets = Sockets(self._settings.max_sockets)
             app.state.check_readiness = services.check_readiness
             yield
 

@@ -216,6 +216,12 @@ class Settings(BaseSettings):
     max_runs: int = Field(
         default=1000, ge=1, le=10_000, description="Answers that one worker process writes at once."
     )
+    max_sockets: int = Field(
+        default=50,
+        ge=1,
+        le=10_000,
+        description="WebSockets that one user may have open at one worker process.",
+    )
     drain_s: float = Field(
         default=10,
         ge=0,

@@ -269,7 +269,7 @@ async def count_statements(auth: AuthService, token: str) -> int:
     statements: list[str] = []
     try:
         async with database.reading() as work:
-            driver = work.connection._driver  # pyright: ignore[reportPrivateUsage]  it counts
+            driver = work.connection.driver
             driver.add_query_logger(lambda record: statements.append(record.query))
         await replace(auth, database=database).authenticate(token)
     finally:

@@ -113,7 +113,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], Found | None], *, within_s: float = 10.0) -> Found:
+def wait_until(condition: Callable[[], Found | None], *, within_s: float = 30.0) -> Found:
     """Return the first true value of `condition`."""
     deadline = time.monotonic() + within_s
     while True:

@@ -11,8 +11,23 @@ import pytest
 
 from tertulia.cli.chat_client import ApiRefused, ChatClient
 from tertulia.cli.logins import KeptLogin
+from tertulia.storage.embedded import EmbeddedPostgres
 from tests.cli.processes import Process, run, wait_until
 from tests.cli.serving import PASSWORD, SECRET_KEY, Home, call, log_in, register, url_of
+from tests.kit.replica import Replica
+from tests.kit.stage import fresh_database, model_env, scripted_provider
+
+
+@pytest.fixture(scope="module")
+def url(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that nobody kills, and whose only model is scripted; each test has its user."""
+    directory = tmp_path_factory.mktemp("chat")
+    with (
+        fresh_database(postgres.dsn) as dsn,
+        scripted_provider(directory / "calls") as provider,
+        Replica(dsn, directory / "log", env=model_env(provider)) as replica,
+    ):
+        yield replica.url
 
 
 @pytest.fixture
@@ -53,32 +68,27 @@ def chat(home: Home, url: str, token: str, *lines: str) -> str:
     return done.stdout + done.stderr
 
 
-def enter(url: str) -> str:
-    register(url)
-    return log_in(url).body["access_token"]
+def enter(url: str, name: str = "alice") -> str:
+    register(url, name)
+    return log_in(url, name).body["access_token"]
 
 
-def test_answers_stream_and_history_lists_and_opens(home: Home, settings: dict[str, str]) -> None:
-    home.settings = settings
-    with home.serve() as server:
-        url = url_of(server)
-        token = enter(url)
-        shown = chat(home, url, token, script(text="A quiet answer."), "/history", "/quit")
-        assert shown.startswith("A quiet answer.\n")
-        assert "you> script:" in shown
-        assert "assistant> A quiet answer." in shown
+def test_answers_stream_and_history_lists_and_opens(home: Home, url: str) -> None:
+    token = enter(url, "ana")
+    shown = chat(home, url, token, script(text="A quiet answer."), "/history", "/quit")
+    assert shown.startswith("A quiet answer.\n")
+    assert "you> script:" in shown
+    assert "assistant> A quiet answer." in shown
 
-        shown = chat(home, url, token, "/list", "/open 1", "/history", "/nonsense")
-        assert "1  " in shown
-        assert "assistant> A quiet answer." in shown
-        assert "There is no /nonsense" in shown
+    shown = chat(home, url, token, "/list", "/open 1", "/history", "/nonsense")
+    assert "1  " in shown
+    assert "assistant> A quiet answer." in shown
+    assert "There is no /nonsense" in shown
 
 
-def test_a_wrong_token_is_refused_in_words(home: Home, settings: dict[str, str]) -> None:
-    home.settings = settings
-    with home.serve() as server:
-        env = home.env | {"TERTULIA_TOKEN": "sk-nobody"}
-        done = run("tertulia", ("chat", "--url", url_of(server)), env=env, cwd=home.directory)
+def test_a_wrong_token_is_refused_in_words(home: Home, url: str) -> None:
+    env = home.env | {"TERTULIA_TOKEN": "sk-nobody"}
+    done = run("tertulia", ("chat", "--url", url), env=env, cwd=home.directory)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
 
@@ -97,47 +107,38 @@ def test_what_is_no_url_is_refused(home: Home, url: str) -> None:
     assert "--url must look like" in done.stderr
 
 
-def test_a_login_is_kept_renewed_shared_and_ended(
-    home: Home, settings: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_login_is_kept_renewed_shared_and_ended(home: Home, url: str, tmp_path: Path) -> None:
     config = tmp_path / "config"
-    home.settings = settings | {"XDG_CONFIG_HOME": str(config)}
-    with home.serve() as server:
-        url = url_of(server)
-        client = ChatClient(url, kept=KeptLogin(config / "tertulia", url))
-        with pytest.raises(ApiRefused, match=r"^Email: Must be an e-mail address\. Username: It"):
-            client.register("alice", "a", PASSWORD)
-        client.register("alice@example.com", "alice", PASSWORD)
+    home.settings = {"XDG_CONFIG_HOME": str(config)}
+    client = ChatClient(url, kept=KeptLogin(config / "tertulia", url))
+    with pytest.raises(ApiRefused, match=r"^Email: Must be an e-mail address\. Username: It"):
+        client.register("bea", "b", PASSWORD)
+    client.register("bea@example.com", "bea", PASSWORD)
 
-        # The next starts need no password, and do not end the login for those that run.
-        for _ in range(2):
-            done = run("tertulia", ("chat", "--url", url), env=home.env, cwd=home.directory)
-            assert "Hello alice" in done.stderr
-        client.renew()
-        token = client.token
-        assert client.call("GET", "/auth/me")["username"] == "alice"
-
-        done = run("tertulia", ("chat", "--url", url, "--logout"), env=home.env, cwd=home.directory)
-        assert f"Logged out of {url}" in done.stderr
-        assert call(f"{url}/auth/me", token=token).status == 401
+    # The next starts need no password, and do not end the login for those that run.
+    for _ in range(2):
         done = run("tertulia", ("chat", "--url", url), env=home.env, cwd=home.directory)
-        assert done.returncode == 2
-        assert "TERTULIA_TOKEN" in done.stderr
+        assert "Hello bea" in done.stderr
+    client.renew()
+    token = client.token
+    assert client.call("GET", "/auth/me")["username"] == "bea"
+
+    done = run("tertulia", ("chat", "--url", url, "--logout"), env=home.env, cwd=home.directory)
+    assert f"Logged out of {url}" in done.stderr
+    assert call(f"{url}/auth/me", token=token).status == 401
+    done = run("tertulia", ("chat", "--url", url), env=home.env, cwd=home.directory)
+    assert done.returncode == 2
+    assert "TERTULIA_TOKEN" in done.stderr
 
 
-def test_a_login_that_was_ended_elsewhere_is_forgotten(
-    home: Home, settings: dict[str, str], tmp_path: Path
-) -> None:
-    home.settings = settings
-    with home.serve() as server:
-        url = url_of(server)
-        kept = KeptLogin(tmp_path, url)
-        client = ChatClient(url, kept=kept)
-        client.register("alice@example.com", "alice", PASSWORD)
-        call(f"{url}/auth/logout", "POST", token=client.token)
-        with pytest.raises(ApiRefused):
-            client.call("GET", "/auth/me")
-        assert kept.find() is None
+def test_a_login_that_was_ended_elsewhere_is_forgotten(url: str, tmp_path: Path) -> None:
+    kept = KeptLogin(tmp_path, url)
+    client = ChatClient(url, kept=kept)
+    client.register("cleo@example.com", "cleo", PASSWORD)
+    call(f"{url}/auth/logout", "POST", token=client.token)
+    with pytest.raises(ApiRefused):
+        client.call("GET", "/auth/me")
+    assert kept.find() is None
 
 
 def test_a_logout_that_the_server_cannot_be_told_is_said(home: Home, tmp_path: Path) -> None:
@@ -181,27 +182,22 @@ def say(person: "subprocess.Popen[str]", line: str) -> None:
     person.stdin.flush()
 
 
-def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(
-    home: Home, settings: dict[str, str]
-) -> None:
-    home.settings = settings
-    with home.serve() as server:
-        url = url_of(server)
-        token = enter(url)
-        with talk(home, url, token) as person:
-            say(person, script(text="word " * 2000, pace_ms=20))
-            read_until(person, "word word ")
-            person.send_signal(signal.SIGINT)
-            read_until(person, "Stopped.")
-            say(person, "/quit")
-            person.communicate(timeout=10)
-            assert person.returncode == 0
+def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(home: Home, url: str) -> None:
+    token = enter(url, "dora")
+    with talk(home, url, token) as person:
+        say(person, script(text="word " * 2000, pace_ms=20))
+        read_until(person, "word word ")
+        person.send_signal(signal.SIGINT)
+        read_until(person, "Stopped.")
+        say(person, "/quit")
+        person.communicate(timeout=10)
+        assert person.returncode == 0
 
-        conversation = call(f"{url}/conversations", token=token).body[0]["id"]
-        runs = call(f"{url}/conversations/{conversation}/runs", token=token).body
-        assert [each["status"] for each in runs] == ["cancelled"]
-        messages = call(f"{url}/conversations/{conversation}/messages", token=token).body
-        assert messages[-1]["content"].startswith("word word")
+    conversation = call(f"{url}/conversations", token=token).body[0]["id"]
+    runs = call(f"{url}/conversations/{conversation}/runs", token=token).body
+    assert [each["status"] for each in runs] == ["cancelled"]
+    messages = call(f"{url}/conversations/{conversation}/messages", token=token).body
+    assert messages[-1]["content"].startswith("word word")
 
 
 @pytest.mark.faults
@@ -209,17 +205,18 @@ def test_an_answer_goes_on_when_the_server_is_killed_and_another_takes_over(
     home: Home, settings: dict[str, str]
 ) -> None:
     home.settings = settings
-    answer = " ".join(f"word{number}" for number in range(100))
+    answer = " ".join(f"word{number}" for number in range(40))
     with home.serve() as first:
         url = url_of(first)
         token = enter(url)
         with talk(home, url, token) as person:
-            say(person, script(text=answer, pace_ms=50))
+            # The first time it says so much, and then nothing.
+            say(person, script(text=answer, stall_after=12, fail_times=1))
             read_until(person, "word9 ")
             first.signal(signal.SIGKILL)
             first.wait()
             with home.serve("--port", url.rpartition(":")[2]):
-                shown = read_until(person, "word99")
+                shown = read_until(person, "word39")
                 # The model cannot continue a text, and the server says that it starts again.
                 assert "The answer starts again." in shown
                 say(person, "/quit")

@@ -30,17 +30,17 @@ def test_one_command_serves_says_what_to_try_and_ctrl_c_stops_all_of_it(home: Ho
         assert PASSWORD not in said
 
 
-def test_a_second_start_finds_accounts_tokens_and_key(home: Home) -> None:
-    with home.serve() as server:
+def test_a_second_start_finds_accounts_tokens_and_key(used_home: Home) -> None:
+    with used_home.serve() as server:
         url = url_of(server)
         register(url)
         token = log_in(url).body["access_token"]
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
-    key = home.data_dir / "secret_key"
+    key = used_home.data_dir / "secret_key"
     assert key.stat().st_mode & 0o777 == 0o600
 
-    with home.serve() as server:
+    with used_home.serve() as server:
         url = url_of(server)
         assert log_in(url).status == 200
         assert call(f"{url}/auth/me", token=token).body["username"] == "alice"
@@ -48,42 +48,37 @@ def test_a_second_start_finds_accounts_tokens_and_key(home: Home) -> None:
 
 
 @pytest.mark.faults
-def test_after_kill_9_of_everything_the_next_start_finds_all_data(home: Home) -> None:
-    with home.serve() as server:
+def test_after_kill_9_the_next_start_finds_all_data(used_home: Home) -> None:
+    with used_home.serve() as server:
         register(url_of(server))
-        postgres = home.postgres_pid()
-        assert postgres is not None
+        server.signal(signal.SIGKILL)
+        server.wait()
+    postgres = used_home.postgres_pid()
+    assert postgres is not None
+
+    # It joins the PostgreSQL that was left behind, and then that is killed, too.
+    with used_home.serve() as server:
+        assert log_in(url_of(server)).status == 200
+        assert used_home.postgres_pid() == postgres
         server.signal(signal.SIGKILL)
         server.wait()
         os.kill(postgres, signal.SIGKILL)
 
-    with home.serve() as server:
+    with used_home.serve() as server:
         assert log_in(url_of(server)).status == 200
-
-
-@pytest.mark.faults
-def test_after_kill_9_of_the_server_the_next_one_joins_and_stops_postgresql(home: Home) -> None:
-    with home.serve() as server:
-        register(url_of(server))
-        server.signal(signal.SIGKILL)
-        server.wait()
-    postgres = home.postgres_pid()
-    assert postgres is not None
-
-    with home.serve() as server:
-        assert log_in(url_of(server)).status == 200
-        assert home.postgres_pid() == postgres
+        postgres = used_home.postgres_pid()
+        assert postgres is not None
         server.signal(signal.SIGINT)
         assert server.wait() == 0
     assert not is_alive(postgres)
 
 
 @pytest.mark.faults
-def test_a_killed_postgresql_is_started_again_under_the_server(home: Home) -> None:
-    with home.serve() as server:
+def test_a_killed_postgresql_is_started_again_under_the_server(used_home: Home) -> None:
+    with used_home.serve() as server:
         url = url_of(server)
         register(url)
-        postgres = home.postgres_pid()
+        postgres = used_home.postgres_pid()
         assert postgres is not None
         os.kill(postgres, signal.SIGKILL)
 
@@ -91,10 +86,10 @@ def test_a_killed_postgresql_is_started_again_under_the_server(home: Home) -> No
         wait_until(lambda: log_in(url).status == 200)
 
 
-def test_two_servers_share_one_data_directory(home: Home) -> None:
-    with home.serve() as first:
+def test_two_servers_share_one_data_directory(used_home: Home) -> None:
+    with used_home.serve() as first:
         register(url_of(first))
-        with home.serve() as second:
+        with used_home.serve() as second:
             url = url_of(second)
             assert "Joining the PostgreSQL" in second.said()
             first.signal(signal.SIGINT)
@@ -103,7 +98,7 @@ def test_two_servers_share_one_data_directory(home: Home) -> None:
 
             second.signal(signal.SIGINT)
             assert second.wait() == 0
-    assert home.postgres_pid() is None
+    assert used_home.postgres_pid() is None
 
 
 def test_a_taken_port_is_said_before_anything_is_started(home: Home) -> None:
@@ -115,11 +110,15 @@ def test_a_taken_port_is_said_before_anything_is_started(home: Home) -> None:
     assert not home.data_dir.exists()
 
 
-@pytest.mark.parametrize("words", ["Creating a PostgreSQL", "Starting PostgreSQL", "Loading"])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("home", "Creating a PostgreSQL"), ("used_home", "Starting"), ("used_home", "Loading")],
+)
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_a_signal_while_it_starts_ends_it_as_that_signal_and_leaves_nothing_behind(
-    home: Home, words: str, signum: signal.Signals
+    request: pytest.FixtureRequest, kind: str, words: str, signum: signal.Signals
 ) -> None:
+    home: Home = request.getfixturevalue(kind)
     with home.serve() as server:
         server.wait_for(words)
         server.signal(signum)
@@ -132,15 +131,15 @@ def test_a_signal_while_it_starts_ends_it_as_that_signal_and_leaves_nothing_behi
     assert not list(home.data_dir.glob("postgres.new.*"))
 
 
-def test_a_signal_while_workers_start_ends_it_as_that_signal(home: Home) -> None:
-    with home.serve("--workers", "2") as server:
+def test_a_signal_while_workers_start_ends_it_as_that_signal(used_home: Home) -> None:
+    with used_home.serve("--workers", "2") as server:
         server.wait_for("Loading models")
         wait_until(server.children)
         # As Ctrl-C in a terminal does, to the whole group.
         os.killpg(server.pid, signal.SIGINT)
         assert server.wait() == -signal.SIGINT
         assert "Traceback" not in server.said()
-    assert home.postgres_pid() is None
+    assert used_home.postgres_pid() is None
 
 
 def test_a_signal_while_it_waits_for_its_database_ends_it_as_that_signal(home: Home) -> None:
@@ -154,8 +153,8 @@ def test_a_signal_while_it_waits_for_its_database_ends_it_as_that_signal(home: H
 
 
 @pytest.mark.faults
-def test_workers_are_replaced_and_all_ends_with_ctrl_c(home: Home) -> None:
-    with home.serve("--workers", "2") as server:
+def test_workers_are_replaced_and_all_ends_with_ctrl_c(used_home: Home) -> None:
+    with used_home.serve("--workers", "2") as server:
         url = url_of(server)
         assert register(url).status == 201
         killed, other = server.children()
@@ -168,7 +167,7 @@ def test_workers_are_replaced_and_all_ends_with_ctrl_c(home: Home) -> None:
         assert server.wait() == 0
         assert not [pid for pid in (other, *new) if is_alive(pid)]
         assert "Traceback" not in server.said()
-    assert home.postgres_pid() is None
+    assert used_home.postgres_pid() is None
 
 
 def test_with_a_database_url_it_uses_that_database(home: Home, dsn: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from tertulia.conversations.messages import MessageService
 from tertulia.dialects.placing import Placing, Said
-from tertulia.domain.conversations import Message, Role
+from tertulia.domain.conversations import Message, NewMessage, Role
 from tertulia.domain.ids import new_id
-from tertulia.domain.parts import TextPart, ToolResultPart
+from tertulia.domain.parts import TextPart, ToolCallPart, ToolResultPart
 from tertulia.runs.opening import lock_or_create, open_for
 from tertulia.runs.send import Send
 from tertulia.storage.database import Database
@@ -41,6 +41,11 @@ class Tree:
             return await work.messages.get(
                 opened.prompt.id, conversation_id=conversation.id, user_id=self.user_id
             )
+
+    async def call(self, *call_ids: str) -> Message:
+        """Store an answer that makes calls of the client's."""
+        calls = tuple(ToolCallPart(call_id, "look", "{}") for call_id in call_ids)
+        return await self.store(Send(messages=[NewMessage(Role.ASSISTANT, calls)]))
 
     async def say(self, *said: Said, below: Message | None = None) -> Message:
         """Place what a client says, and store it."""
@@ -93,7 +98,8 @@ async def test_the_first_message_is_edited_into_another_beginning(tree: Tree) ->
 
 
 async def test_of_several_only_those_are_stored_that_are_not_there(tree: Tree) -> None:
-    asked = await tree.say(user("One", "u1"))
+    await tree.say(user("One", "u1"))
+    asked = await tree.call("c")
     results = Said("r", Role.TOOL, (ToolResultPart("c", "3"),))
     told = await tree.say(results, below=asked)
     then = await tree.say(results, user("Two", "u2"), below=asked)
@@ -120,11 +126,12 @@ async def test_another_users_message_is_missing(tree: Tree) -> None:
 
 
 async def test_a_message_of_another_role_is_no_edit(tree: Tree) -> None:
-    result = Said("x", Role.TOOL, (ToolResultPart("c", "3"),))
-    first = await tree.say(result)
+    await tree.call("c", "d")
+    first = await tree.say(Said("x", Role.TOOL, (ToolResultPart("c", "3"),)))
     second = await tree.say(user("One", str(first.id)))
     assert second.parent_id == first.id
     third = await tree.say(user("Two", "x"))
     assert third.parent_id == second.id
-    fourth = await tree.say(Said("y", Role.TOOL, result.parts), user("Three", "y"))
+    result = Said("y", Role.TOOL, (ToolResultPart("d", "3"),))
+    fourth = await tree.say(result, user("Three", "y"))
     assert fourth.role is Role.USER

@@ -222,3 +222,17 @@ asyncio.run(main())
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+async def test_it_counts_what_it_reads(local: LocalModel) -> None:
+    short = ModelSettings(max_tokens=1)
+    for text in ("Hello there", "今天我们讨论数据库", "3.14159 " * 9):
+        request = ask(text, model=MODEL, settings=short)
+        finish = (await answer(local, request))[-1]
+        assert isinstance(finish, Finish)
+        assert await local.count_tokens(request) == finish.usage.prompt_tokens
+
+
+async def test_what_it_can_never_read_is_estimated(local: LocalModel) -> None:
+    request = ask("x" * 3_000_000, model=MODEL)
+    assert await local.count_tokens(request) == 1_000_008

@@ -5,14 +5,11 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
-from aiohttp import web
 
 from tertulia.domain.models import (
-    Delta,
     Finish,
     ModelRequest,
     ModelSettings,
@@ -25,108 +22,33 @@ from tertulia.domain.models import (
 from tertulia.domain.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 from tertulia.llm.catalog import ModelCatalog
 from tertulia.llm.others import OtherProvider
-from tertulia.llm.patience import Patience
 
 from .conftest import ask, text_in, until
-
-MODEL = "anthropic:claude-sonnet-5-5"
-QUICK = Patience(
-    connect_s=1.0, first_byte_s=2.0, stall_s=0.5, backoff_base_s=0.01, backoff_cap_s=0.01
+from .scripted_anthropic import (
+    MODEL,
+    QUICK,
+    START,
+    Anthropic,
+    Event,
+    answer,
+    block,
+    end,
+    provider_of,
+    scripted_anthropic,
+    text_block,
 )
-Event = dict[str, Any]
-
-START: Event = {
-    "type": "message_start",
-    "message": {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "model": "claude-sonnet-5-5",
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": {"input_tokens": 9, "output_tokens": 1},
-    },
-}
-STOP: Event = {"type": "message_stop"}
-
-
-def block(index: int, content: Event, *deltas: Event) -> list[Event]:
-    return [
-        {"type": "content_block_start", "index": index, "content_block": content},
-        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
-        {"type": "content_block_stop", "index": index},
-    ]
-
-
-def text_block(index: int, *texts: str) -> list[Event]:
-    deltas = ({"type": "text_delta", "text": text} for text in texts)
-    return block(index, {"type": "text", "text": ""}, *deltas)
-
-
-def end(reason: str = "end_turn") -> list[Event]:
-    delta = {"stop_reason": reason, "stop_sequence": None}
-    return [{"type": "message_delta", "delta": delta, "usage": {"output_tokens": 5}}, STOP]
-
-
-@dataclass
-class Anthropic:
-    """What the next answers do, and what was asked."""
-
-    url: str = ""
-    events: list[Event] = field(default_factory=list[Event])
-    status: int = 200
-    fail_times: int = 1000
-    stall: bool = False
-    cut: bool = False
-    asked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    disconnected: bool = False
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(await request.json())
-        if self.status != 200 and len(self.asked) <= self.fail_times:
-            error = {"type": "error", "error": {"type": "some_error", "message": "scripted"}}
-            return web.json_response(error, status=self.status)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        for event in self.events:
-            data = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
-            await response.write(data.encode())
-        if self.cut and request.transport is not None:
-            await asyncio.sleep(0.05)
-            request.transport.abort()
-        if self.stall:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                self.disconnected = True
-                raise
-        return response
 
 
 @pytest.fixture
 async def anthropic() -> AsyncIterator[Anthropic]:
-    server = Anthropic(events=[START, *text_block(0, "Hel", "lo"), *end()])
-    app = web.Application()
-    app.router.add_post("/v1/messages", server.answer)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield server
-    await runner.cleanup()
+    async with scripted_anthropic() as server:
+        yield server
 
 
 @pytest.fixture
 async def provider(anthropic: Anthropic) -> AsyncIterator[OtherProvider]:
-    options = {"api_key": "sk-ant-secret-key", "base_url": anthropic.url}
-    provider = OtherProvider("anthropic", options, patience=QUICK)
-    yield provider
-    await provider.close()
-
-
-async def answer(provider: OtherProvider, request: ModelRequest | None = None) -> list[Delta]:
-    return [delta async for delta in provider.stream(request or ask(model=MODEL))]
+    async with provider_of(anthropic) as provider:
+        yield provider
 
 
 async def failure_code(provider: OtherProvider) -> str:
@@ -162,7 +84,7 @@ async def test_thinking_and_tool_calls_are_told_apart(
     deltas = await answer(provider)
 
     assert deltas[0] == ReasoningDelta("Let me see.")
-    assert deltas[1] == ToolCall("toolu_1", "look", '{"x":1}')
+    assert deltas[1] == ToolCall("toolu_1", "look", '{"x": 1}')
     assert isinstance(deltas[2], Finish)
     assert deltas[2].reason == "tool_calls"
 

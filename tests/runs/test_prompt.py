@@ -7,7 +7,7 @@ import pytest
 
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.ids import new_id
-from tertulia.domain.models import PromptMessage
+from tertulia.domain.models import PromptMessage, ProviderFailed
 from tertulia.domain.parts import (
     Part,
     ReasoningPart,
@@ -85,6 +85,7 @@ class Talk:
         *,
         context_tokens: int | None = None,
         instructions: Instructions | None = None,
+        is_whole: bool = False,
     ) -> list[PromptMessage]:
         """Return what a model is told to answer the last message."""
         asked = Asked(
@@ -95,6 +96,7 @@ class Talk:
             messages_min=0,
             context_tokens=context_tokens,
             answer_tokens=None,
+            is_whole=is_whole,
         )
         return list(await builder.build(asked))
 
@@ -157,3 +159,27 @@ async def test_no_more_messages_are_read_than_allowed(builder: PromptBuilder) ->
     words = [(Role.USER, str(number)) for number in range(9)]
     told = await build(replace(builder, max_messages=3), words)
     assert [each.parts for each in told[1:]] == [(TextPart(each),) for each in "678"]
+
+
+async def test_a_whole_branch_is_told_however_long(builder: PromptBuilder) -> None:
+    words = [(Role.USER, f"{number}") for number in range(120)]
+    talk = await Talk.store(builder.database, words)
+    for context_tokens in (None, 1_000):
+        told = await talk.told_by(builder, context_tokens=context_tokens, is_whole=True)
+        assert [text_of(each.parts) for each in told[1:]] == [text for _, text in words]
+
+
+async def test_a_whole_branch_that_no_model_can_read_is_refused(builder: PromptBuilder) -> None:
+    words = [(Role.USER, "word " * 100) for _ in range(20)]
+    talk = await Talk.store(builder.database, words)
+    with pytest.raises(ProviderFailed) as failed:
+        await talk.told_by(builder, context_tokens=2_000, is_whole=True)
+    assert failed.value.code == "context_too_long"
+    assert failed.value.message.endswith("tokens, and the model reads 2000")
+
+
+async def test_more_than_any_model_is_told_is_refused(builder: PromptBuilder) -> None:
+    talk = await Talk.store(builder.database, [(Role.USER, "x" * 6_000_000) for _ in range(3)])
+    with pytest.raises(ProviderFailed) as failed:
+        await talk.told_by(builder, is_whole=True)
+    assert failed.value.code == "context_too_long"

@@ -159,6 +159,35 @@ async def test_calls_of_several_rounds_have_ids_of_their_own(ana: Talker) -> Non
     assert results == ["call_0", "call_1", "call_0-2", "call_1-2"]
 
 
+@pytest.mark.parametrize(
+    "ids", [("x" * 65, ""), ("same", "same"), (" a ", "b\n"), (".", "a/../b"), ("\0", "\t")]
+)
+async def test_calls_have_ids_that_every_client_can_answer(
+    ana: Talker, ids: tuple[str, str], provider: ScriptedProvider
+) -> None:
+    conversation = await ana.new_conversation()
+    wanted = [{"name": "look", "arguments": "{}", "id": id_} for id_ in ids]
+    await ana.ask(conversation, calls(*wanted, then="Two cats."), tools=[_CLIENT_TOOL])
+    run = await ana.ask(conversation, calls(*wanted, then="Two dogs."), tools=[_CLIENT_TOOL])
+    parts = await parts_of(ana, conversation, run)
+    given = [part["call_id"] for part in parts]
+    assert len(set(given)) == 2
+    assert all(0 < len(id_) <= 64 and id_ == id_.strip() for id_ in given)
+    results = [{"call_id": id_, "content": "a dog"} for id_ in given]
+    after = await ana.ask(conversation, None, tool_results=results)
+    assert (await ana.message(conversation, after["message_id"]))["content"] == "Two dogs."
+    told = provider.calls[-1].messages
+    assert [each["tool_call_id"] for each in told[-2:]] == given
+
+
+async def test_calls_of_later_answers_have_ids_of_their_own(ana: Talker) -> None:
+    conversation = await ana.new_conversation()
+    content = calls({"name": "look", "arguments": "{}"})
+    runs = [await ana.ask(conversation, content, tools=[_CLIENT_TOOL]) for _ in range(2)]
+    ids = [(await parts_of(ana, conversation, run))[0]["call_id"] for run in runs]
+    assert ids == ["call_0", "call_0-2"]
+
+
 async def test_after_so_many_rounds_the_model_has_to_answer(
     ana: Talker, provider: ScriptedProvider, notes: Path
 ) -> None:
@@ -210,6 +239,7 @@ async def test_a_call_that_the_user_must_allow_waits(ana: Talker, notes: Path) -
     message = await ana.message(conversation, run["message_id"])
     assert message["finish_reason"] == "tool_calls"
     assert [part["type"] for part in message["parts"]] == ["tool_call", "tool_call", "tool_result"]
+    assert [part.get("approval") for part in message["parts"]] == ["ask", None, None]
     assert noted(notes) == ["add 1 1"]
 
 
@@ -255,8 +285,11 @@ async def test_a_decision_is_taken_once(ana: Talker, bob: Talker) -> None:
     unknown = await ana.send("POST", f"{path}0", {"approve": True})
     assert (unknown.status_code, unknown.json()["code"]) == (404, "tool_call_not_found")
     await decide(ana, run, "call_0", approve=True)
-    again = await ana.send("POST", path, {"approve": False})
-    assert (again.status_code, again.json()["code"]) == (409, "tool_call_settled")
+    contrary = await ana.send("POST", path, {"approve": False}, Idempotency_Key="no")
+    assert (contrary.status_code, contrary.json()["code"]) == (409, "tool_call_settled")
+    again = [await ana.send("POST", path, {"approve": True}, Idempotency_Key="y") for _ in range(2)]
+    assert [answer.headers["Idempotent-Replayed"] for answer in again] == ["true"] * 2
+    assert len({answer.json()["id"] for answer in again}) == 1
 
 
 async def test_two_decisions_at_once_are_one(ana: Talker, notes: Path) -> None:
@@ -268,7 +301,8 @@ async def test_two_decisions_at_once_are_one(ana: Talker, notes: Path) -> None:
         *(ana.send("POST", path, {"approve": False}) for _ in range(3)),
     )
     accepted = [answer for answer in answers if answer.status_code == 202]
-    assert len(accepted) == 1
+    assert len(accepted) == 3
+    assert len({answer.json()["id"] for answer in accepted}) == 1
     assert {answer.status_code for answer in answers} == {202, 409}
     await ana.ended(accepted[0].json())
     assert len(noted(notes)) <= 1

@@ -124,7 +124,7 @@ async def explain(
     mode = "force_generic_plan" if generic else "force_custom_plan"
     values = query.arguments(parameters)
     async with database.reading() as work:
-        driver = work.connection._driver  # pyright: ignore[reportPrivateUsage]  # looks inside
+        driver = work.connection.driver
         prepared = await driver.prepare(query.sql)
         types = [kind.name for kind in prepared.get_parameters()]
         await driver.execute(f"SET plan_cache_mode = {mode}")

@@ -3,7 +3,8 @@ import random
 import socket
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from uuid import UUID
 
 import asyncpg
@@ -165,8 +166,12 @@ class TestLostConnection:
             await lose_and_fail()
         assert await works(database, 5)
 
+    @pytest.mark.parametrize("form", [Database.transaction, Database.writing])
     async def test_during_the_commit_leaves_the_outcome_unknown(
-        self, database: Database, admin: "asyncpg.Connection[asyncpg.Record]"
+        self,
+        database: Database,
+        admin: "asyncpg.Connection[asyncpg.Record]",
+        form: Callable[[Database], AbstractAsyncContextManager[UnitOfWork]],
     ) -> None:
         await admin.execute(
             """
@@ -179,7 +184,7 @@ class TestLostConnection:
         )
 
         async def commit() -> None:
-            async with database.transaction() as work:
+            async with form(database) as work:
                 await work.connection.run(statement("INSERT INTO slow VALUES (1)"))
 
         async with asyncio.timeout(10):
@@ -332,7 +337,7 @@ class TestLimits:
         await hasty.close()
 
     async def test_a_transaction_of_a_process_that_hangs_is_ended(self, dsn: str) -> None:
-        limits = DatabaseLimits(pool_size=1, idle_in_transaction_s=0.1)
+        limits = DatabaseLimits(pool_size=1, idle_in_transaction_s=0.5)
         database = await Database.open(dsn, limits)
         user_id = await new_user(database)
         id_ = await add_conversation(database, user_id)
@@ -340,7 +345,7 @@ class TestLimits:
         async def hang() -> None:
             async with database.transaction() as work:
                 await work.conversations.lock(id_, user_id=user_id)
-                await asyncio.sleep(0.4)
+                await asyncio.sleep(1.5)
 
         with pytest.raises(DatabaseUnavailable):
             await hang()

@@ -1,6 +1,8 @@
 """One process that serves HTTP until it is told to stop, and then drains."""
 
 import asyncio
+import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -24,6 +26,9 @@ MESSAGE_LIMIT_BYTES = 1024 * 1024
 """Of one WebSocket message from a client."""
 REQUESTS_END_S = 8
 """How long open requests may take to end; then they are cancelled."""
+GARBAGE_THRESHOLDS = (50_000, 50, 50)
+"""How many objects more than now before the young are looked through; and every how many times the
+older ones and all are."""
 LINGER_S = 0.5
 """How long idle connections are still answered, with `Connection: close`, before they are cut."""
 _log = logging.getLogger("tertulia.server")
@@ -87,15 +92,26 @@ def serve(
     # more.
     before = {sig: signal.signal(sig, server.note) for sig in (signal.SIGINT, signal.SIGTERM)}
     try:
-        server.run(list(sockets))
-    except SystemExit:
-        return False
+        # It exits if the app's start-up failed, which a signal in the middle of it makes it do.
+        with contextlib.suppress(SystemExit):
+            server.run(list(sockets))
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
     if server.noted and not server.has_served:
         raise StoppedBySignal(server.noted[0])
     return server.has_served
+
+
+def _calm_the_collector() -> None:
+    """Leave what was made at the start to itself, and look for garbage in larger heaps.
+
+    The modules are some hundred thousand objects that stay for ever. Searching them again and
+    again is what the slowest of a hundred requests waits for.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 class DrainingServer(Server):
@@ -123,6 +139,7 @@ class DrainingServer(Server):
         await super().startup(sockets)
         if self.started and not self.should_exit:
             self.has_served = True
+            _calm_the_collector()
             self._hooks.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

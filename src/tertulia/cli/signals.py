@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import NoReturn
 CLEAN_UP_S = 30.0
 """For so long after the first signal others are passed over: what was started is being stopped."""
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+_AGAIN_S = 0.01
 
 
 class StoppedBySignal(SystemExit):
@@ -37,6 +39,7 @@ def stopped_by_signals() -> Generator[None]:
     Signals that are ignored, as `nohup` and `&` have it, stay so.
     """
     handler = _Handler()
+    hook_before, sys.unraisablehook = sys.unraisablehook, handler.catch_up
     chosen = [
         signum
         for signum in (*_STOPPING, signal.SIGHUP)
@@ -46,6 +49,7 @@ def stopped_by_signals() -> Generator[None]:
     try:
         yield
     finally:
+        sys.unraisablehook = hook_before
         for signum, old in before.items():
             signal.signal(signum, old)
 
@@ -90,3 +94,13 @@ class _Handler:
             return
         self._not_before = now + CLEAN_UP_S
         raise StoppedBySignal(signum)
+
+    def catch_up(self, lost: "sys.UnraisableHookArgs") -> None:
+        """Send a signal once more whose exception Python dropped, for it came in a `__del__`."""
+        error = lost.exc_value
+        if not isinstance(error, StoppedBySignal):
+            sys.__unraisablehook__(lost)
+            return
+        self._not_before = 0.0
+        # Not from here, where it would be dropped again.
+        threading.Timer(_AGAIN_S, os.kill, (os.getpid(), error.signum)).start()

@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from tertulia.conversations.changes import Made
+from tertulia.conversations.tool_calls import Tip, check_results
 from tertulia.conversations.tree import move_head
 from tertulia.domain.conversations import Message, NewMessage, Role
 from tertulia.domain.errors import Invalid, RunActive
@@ -89,6 +90,17 @@ class MessageService:
         idempotent: IdempotentRequest | None,
     ) -> Made[Message]:
         id_ = new_id()
+        if parent_id is None and idempotent is None:
+            async with self.database.writing() as work:
+                message = await work.messages.append_at_head(
+                    id_,
+                    conversation_id=conversation_id,
+                    user_id=user_id,
+                    role=role,
+                    content=content,
+                )
+            if message is not None:
+                return Made(message, is_replay=False)
         async with self.database.transaction() as work:
             made_before = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=id_)
             if made_before is not None:
@@ -97,30 +109,43 @@ class MessageService:
                 )
                 return Made(found, is_replay=True)
             locked = await work.conversations.lock(conversation_id, user_id=user_id)
-            if await work.runs.count_active(conversation_id, limit=1):
-                raise RunActive
             parent = (
                 work.messages.head(locked)
                 if parent_id is None
                 else await work.messages.place(locked, parent_id)
             )
             message, _ = await work.messages.append(
-                locked, id_, parent=parent, role=role, parts=[TextPart(content)]
+                locked, id_, parent=parent, role=role, parts=[TextPart(content)], alone=True
             )
             await work.conversations.keep(locked)
         return Made(message, is_replay=False)
 
     async def append_all(
-        self, conversation_id: UUID, new: Sequence[NewMessage], *, user_id: UUID
-    ) -> Sequence[Message]:
+        self,
+        conversation_id: UUID,
+        new: Sequence[NewMessage],
+        *,
+        user_id: UUID,
+        idempotent: IdempotentRequest | None = None,
+    ) -> Made[Sequence[Message]]:
         """Store messages below the head, each below the one before; nothing answers them.
+
+        Args:
+            conversation_id: Where.
+            new: What; messages without ids.
+            user_id: Whose.
+            idempotent: Those that this request made before, and that are still there, are
+                returned as they are now.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
             RunActive: It is being answered; that answer is the head.
+            IdempotencyKeyReused: The key belongs to another request.
+            Invalid: There is a result that is not a client's to tell; see `check_results`.
         """
-        messages = await self._append_all(conversation_id, new, user_id=user_id)
-        if messages:
+        made = await self._append_all(conversation_id, new, user_id=user_id, idempotent=idempotent)
+        messages = made.thing
+        if messages and not made.is_replay:
             # One notice, however many came: it says where to look from.
             self.notifier.changed(
                 "message.created",
@@ -128,20 +153,41 @@ class MessageService:
                 conversation_id=conversation_id,
                 message_id=messages[-1].id,
             )
-        return messages
+        return made
+
+    async def check_results(self, new: Sequence[NewMessage], tip: Tip | None) -> None:
+        """Accept what could be stored below `tip`; see `tool_calls.check_results`."""
+        async with self.database.reading() as work:
+            await check_results(work, new, tip)
 
     @retried
     async def _append_all(
-        self, conversation_id: UUID, new: Sequence[NewMessage], *, user_id: UUID
-    ) -> Sequence[Message]:
+        self,
+        conversation_id: UUID,
+        new: Sequence[NewMessage],
+        *,
+        user_id: UUID,
+        idempotent: IdempotentRequest | None,
+    ) -> Made[Sequence[Message]]:
+        id_ = new_id()
         async with self.database.transaction() as work:
+            made_before = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=id_)
+            if made_before is not None:
+                ids = _ids_from(made_before, len(new))
+                found = await work.messages.find_many(ids, user_id=user_id)
+                return Made([found[each] for each in ids if each in found], is_replay=True)
+            new = [
+                replace(each, id=each_id)
+                for each, each_id in zip(new, _ids_from(id_, len(new)), strict=True)
+            ]
             locked = await work.conversations.lock(conversation_id, user_id=user_id)
             if await work.runs.count_active(conversation_id, limit=1):
                 raise RunActive
             head = work.messages.head(locked)
+            await check_results(work, new, Tip(conversation_id, head.id, user_id))
             messages, _ = await work.messages.append_all(locked, new, parent=head)
             await work.conversations.keep(locked)
-        return messages
+        return Made(messages, is_replay=False)
 
     async def list(
         self,
@@ -321,6 +367,11 @@ class MessageService:
             heir_id = await work.messages.delete(locked, place)
             if locked.head_id == message_id:
                 await move_head(work, locked, heir_id)
+
+
+def _ids_from(first: UUID, count: int) -> Sequence[UUID]:
+    """Return as many ids as messages were made by one request: who knows one knows all."""
+    return [first, *(uuid5(first, str(number)) for number in range(1, count))][:count]
 
 
 def _begin(

@@ -5,7 +5,7 @@ limit, in characters.
 """
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from tertulia.conversations.changes import UNSET, ConversationChange
-from tertulia.domain.conversations import Message, NewMessage, Role
+from tertulia.domain.conversations import Generation, Message, NewMessage, Role
 from tertulia.domain.parts import Part, TextPart, is_plain, part_to_json
 
 TITLE_CHARS_MAX = 200
@@ -212,7 +212,7 @@ class MessageResponse(BaseModel):
     @classmethod
     def of(cls, message: Message) -> Self:
         """Return the wire shape of a message."""
-        shown = cls(
+        return cls(
             id=message.id,
             conversation_id=message.conversation_id,
             parent_id=message.parent_id,
@@ -221,21 +221,23 @@ class MessageResponse(BaseModel):
             created_at=message.created_at,
             updated_at=message.updated_at,
             parts=None if is_plain(message.parts) else list(message.parts),
+            **({} if message.generation is None else _told(message.generation)),
         )
-        generation = message.generation
-        if generation is None:
-            return shown
-        cost_usd = generation.cost_usd
-        shown.run_id = generation.run_id
-        shown.model_type = generation.model_type
-        shown.is_success = generation.is_success
-        shown.status_code = generation.status_code
-        shown.prompt_tokens = generation.prompt_tokens
-        shown.response_tokens = generation.response_tokens
-        shown.total_tokens = generation.total_tokens
-        shown.cost_usd = None if cost_usd is None else float(cost_usd)
-        shown.finish_reason = generation.finish_reason
-        shown.latency_ms = generation.latency_ms
-        shown.first_token_ms = generation.first_token_ms
-        shown.provider_request_id = generation.provider_request_id
-        return shown
+
+
+def _told(generation: Generation) -> dict[str, Any]:
+    cost_usd = generation.cost_usd
+    return {
+        "run_id": generation.run_id,
+        "model_type": generation.model_type,
+        "is_success": generation.is_success,
+        "status_code": generation.status_code,
+        "prompt_tokens": generation.prompt_tokens,
+        "response_tokens": generation.response_tokens,
+        "total_tokens": generation.total_tokens,
+        "cost_usd": None if cost_usd is None else float(cost_usd),
+        "finish_reason": generation.finish_reason,
+        "latency_ms": generation.latency_ms,
+        "first_token_ms": generation.first_token_ms,
+        "provider_request_id": generation.provider_request_id,
+    }

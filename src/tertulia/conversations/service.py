@@ -191,25 +191,48 @@ class ConversationService:
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
         """
-        # First what writes there is stopped, and that is over soon: a deletion may take long, and
-        # would hold the runs' rows meanwhile.
-        self.notifier.stopped(await self._stop(conversation_id, user_id=user_id))
-        self.notifier.stopped(await self._delete(conversation_id, user_id=user_id))
+        await self._stop_and_delete(conversation_id, user_id=user_id, also_temporary=False)
         self.notifier.changed(
             "conversation.deleted", user_id=user_id, conversation_id=conversation_id
         )
 
+    async def forget(self, conversation_id: UUID, *, user_id: UUID) -> None:
+        """Delete a temporary conversation, for who holds its run; nobody else has known of it.
+
+        Raises:
+            ConversationNotFound: It is gone already.
+        """
+        await self._stop_and_delete(conversation_id, user_id=user_id, also_temporary=True)
+
+    async def _stop_and_delete(
+        self, conversation_id: UUID, *, user_id: UUID, also_temporary: bool
+    ) -> None:
+        # First what writes there is stopped, and that is over soon: a deletion may take long, and
+        # would hold the runs' rows meanwhile.
+        for step in (self._stop, self._delete):
+            self.notifier.stopped(
+                await step(conversation_id, user_id=user_id, also_temporary=also_temporary)
+            )
+
     @retried
-    async def _stop(self, conversation_id: UUID, *, user_id: UUID) -> Sequence[UUID]:
+    async def _stop(
+        self, conversation_id: UUID, *, user_id: UUID, also_temporary: bool
+    ) -> Sequence[UUID]:
         async with self.database.transaction() as work:
-            await work.conversations.lock(conversation_id, user_id=user_id)
+            await work.conversations.lock(
+                conversation_id, user_id=user_id, also_temporary=also_temporary
+            )
             # As it is stored: should the deletion fail, nothing is lost.
             return await cancel_runs_in(work, conversation_id)
 
     @retried
-    async def _delete(self, conversation_id: UUID, *, user_id: UUID) -> Sequence[UUID]:
+    async def _delete(
+        self, conversation_id: UUID, *, user_id: UUID, also_temporary: bool
+    ) -> Sequence[UUID]:
         async with self.database.deletion() as work:
-            await work.conversations.lock(conversation_id, user_id=user_id)
+            await work.conversations.lock(
+                conversation_id, user_id=user_id, also_temporary=also_temporary
+            )
             stopped = await work.runs.stop_in_conversation(conversation_id)
             await work.conversations.delete(conversation_id, user_id=user_id)
         return stopped

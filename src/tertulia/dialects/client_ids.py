@@ -4,8 +4,11 @@ Each becomes an id of ours that only it, and only its user, leads to (UUID versi
 there is nothing to remember, nothing to look up, and no way to another user's things.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from uuid import UUID, uuid5
+
+from pydantic import AfterValidator, Field, StrictStr
+from pydantic_core import PydanticCustomError
 
 ID_CHARS_MAX = 200
 _OURS = frozenset({5, 7})
@@ -36,6 +39,22 @@ def named(client_id: str, *, within: UUID) -> Named:
 def made_up(client_id: str, *, within: UUID) -> UUID:
     """Return the id that is made of a client's, whatever that looks like."""
     return uuid5(within, client_id)
+
+
+def _addressable(client_id: str) -> str:
+    """Return an id that can stand in an address: no slash, encoded or not, and no mere dots.
+
+    What stands between a client and this server takes dots for a way to another folder.
+    """
+    if client_id in (".", "..") or "/" in client_id or "%2f" in client_id.lower():
+        raise PydanticCustomError("address", "This cannot stand in an address")
+    return client_id
+
+
+AddressableId = Annotated[
+    StrictStr, Field(min_length=1, max_length=ID_CHARS_MAX), AfterValidator(_addressable)
+]
+"""A client's id of a conversation, which stands in the addresses of what is in it."""
 
 
 def as_uuid(text: str) -> UUID | None:

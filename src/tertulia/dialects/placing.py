@@ -7,15 +7,45 @@ it finds itself: what is stored has an id made of the client's.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 from tertulia.conversations.messages import MessageService
 from tertulia.dialects.client_ids import as_uuid, made_up
 from tertulia.domain.conversations import Message, NewMessage, Role
+from tertulia.domain.errors import Conflict
 from tertulia.domain.parts import Part, part_to_json
 from tertulia.runs.send import Send
+from tertulia.runs.service import Started
+
+_TRIES = 5
+_Asked = TypeVar("_Asked")
+
+
+async def asked_in_turn(
+    find: Callable[[], Awaitable[_Asked]], start: Callable[[_Asked], Awaitable[Started]]
+) -> tuple[_Asked, Started]:
+    """Return what a client wants, and the run that this started.
+
+    Of two that tell the same message at once the second finds it stored under its feet; it looks
+    again, as if it had come later.
+
+    Args:
+        find: Looks up what there is, and returns what is to be sent.
+        start: Sends it.
+    """
+    for _ in range(_TRIES - 1):
+        asked = await find()
+        try:
+            return asked, await start(asked)
+        except Conflict as error:
+            if type(error) is not Conflict:
+                # One that has a name is an answer.
+                raise
+    asked = await find()
+    return asked, await start(asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +64,10 @@ class Placing:
     messages: MessageService
     conversation_id: UUID
     user_id: UUID
+
+    async def find_ours(self, ids: Sequence[UUID]) -> Mapping[UUID, Message]:
+        """Return those of these messages that are there, under ids of ours."""
+        return await self._find(ids)
 
     async def find(self, client_ids: Sequence[str]) -> Message | None:
         """Return the first of these messages that is there, under an id of ours or of a client."""

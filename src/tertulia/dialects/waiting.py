@@ -103,7 +103,7 @@ class Waited:
             if not has_ended:
                 await self.runs.cancel(self.run.id, user_id=self.user_id)
             if self.is_temporary:
-                await self.conversations.delete(self.run.conversation_id, user_id=self.user_id)
+                await self.conversations.forget(self.run.conversation_id, user_id=self.user_id)
         except NotFound:
             pass  # Somebody was faster.
         except TertuliaError as error:

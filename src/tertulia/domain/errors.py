@@ -10,6 +10,7 @@ An error knows what happened; a surface (HTTP, OpenAI's envelope, the terminal) 
     |   - EmailTaken
     |   - UsernameTaken
     |   - PreviousResponseNotFound
+    |   - ContextTooLong
     + Unauthenticated ........ nobody is known to be asking                  (HTTP 401)
     |   - WrongCredentials
     |   - RefreshTokenReused
@@ -29,6 +30,7 @@ An error knows what happened; a surface (HTTP, OpenAI's envelope, the terminal) 
     |   - IdempotencyKeyInFlight
     |   - TooManyApiKeys
     + TooManyAttempts ........ wrong too often lately                        (HTTP 429)
+    + TooManyConnections ..... as many at once as one user may have          (HTTP 429)
     + Unavailable ............ try again later                               (HTTP 503)
         - DatabaseUnavailable
         |   - TransactionConflict
@@ -113,6 +115,13 @@ class PreviousResponseNotFound(BadRequest):
 
     code = "previous_response_not_found"
     default_detail = "Previous response not found"
+
+
+class ContextTooLong(BadRequest):
+    """All of it was to be told, and the model cannot read so much at once."""
+
+    code = "context_too_long"
+    default_detail = "The conversation is longer than the model can read"
 
 
 class Unauthenticated(TertuliaError):
@@ -277,6 +286,13 @@ class TooManyAttempts(TertuliaError):
 
     code = "too_many_attempts"
     default_detail = "Too many wrong passwords; try again later"
+
+
+class TooManyConnections(TertuliaError):
+    """The user has as many WebSockets open here as one may have; close one first."""
+
+    code = "too_many_connections"
+    default_detail = "You have as many WebSockets open here as one user may have; close one first"
 
 
 class Unavailable(TertuliaError):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from tertulia.domain.parts import Part
 
@@ -104,6 +104,8 @@ class ToolCall:
     arguments: str
     server: str | None = None
     """As in `parts.ToolCallPart`; no provider knows."""
+    approval: Literal["ask"] | None = None
+    """The same."""
 
 
 @dataclass(frozen=True, slots=True)

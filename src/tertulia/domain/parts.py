@@ -32,6 +32,8 @@ class ToolCallPart:
     """JSON text as the model wrote it; it may be malformed, for a model wrote it."""
     server: str | None = None
     """The configured MCP server that makes the call; None: the client does."""
+    approval: Literal["ask"] | None = None
+    """`ask`: the server makes it only when the user allows it."""
     type: Literal["tool_call"] = "tool_call"
 
 
@@ -92,7 +94,8 @@ def part_to_json(part: Part) -> dict[str, str]:
 def tool_call_to_json(call: ToolCallPart) -> dict[str, str]:
     """Return a call without its type: also what the event says that brings it."""
     told = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
-    return told if call.server is None else {**told, "server": call.server}
+    known = {"server": call.server, "approval": call.approval}
+    return told | {name: value for name, value in known.items() if value is not None}
 
 
 def is_picture(part: FilePart) -> bool:

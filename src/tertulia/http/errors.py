@@ -30,6 +30,7 @@ from tertulia.domain.errors import (
     RunActive,
     TertuliaError,
     TooManyAttempts,
+    TooManyConnections,
     Unauthenticated,
     Unavailable,
 )
@@ -53,6 +54,7 @@ STATUS_BY_KIND: Mapping[type[TertuliaError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
+    TooManyConnections: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The status of each kind of error; a named error has the status of its kind."""

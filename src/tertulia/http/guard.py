@@ -286,7 +286,7 @@ class Guard:
             "request",
             method=method,
             route=route,
-            status=answer.status or _CLIENT_LEFT_STATUS,
+            status=int(answer.status or _CLIENT_LEFT_STATUS),
             duration_ms=round(duration_s * 1000, 1),
         )
 

@@ -12,15 +12,17 @@ from tertulia.domain.models import (
     Finish,
     ModelInfo,
     ModelRequest,
+    ModelSettings,
     ReasoningDelta,
     TextDelta,
     Usage,
 )
 
 from .embedders import Embedder
+from .history import estimate_prompt
 from .lists import ModelLists
 from .names import MAX_MODEL_NAME_CHARS, full_name, is_well_formed, provider_of
-from .providers import Provider
+from .providers import Provider, TokenCounter
 
 _FIELD = "body.model_type"
 _NO_SUCH_EMBEDDING = "No such embedding model is available on this server"
@@ -135,6 +137,15 @@ class ModelCatalog:
         provider = self.providers.get(provider_name)
         return provider is not None and provider.continues_prefix(model)
 
+    async def check(self, name: str, settings: ModelSettings, *, calls_tools: bool) -> None:
+        """Make sure that a model can do what is asked of it; see `Provider.check`.
+
+        Raises:
+            Invalid: It cannot.
+        """
+        provider_name, _, model = name.partition(":")
+        await self.providers[provider_name].check(model, settings, calls_tools=calls_tools)
+
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta]:
         """Stream one answer of `request.model`; see `Provider.stream`.
 
@@ -163,6 +174,17 @@ class ModelCatalog:
                     break
                 yield delta
         yield Finish("length", Usage(), None)
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        """Return how many tokens a request's prompt is; estimated, unless its provider knows.
+
+        Raises:
+            ProviderFailed: Its provider knows, and cannot count now.
+        """
+        provider = self.providers[provider_of(request.model)]
+        if isinstance(provider, TokenCounter):
+            return await provider.count_tokens(request)
+        return await asyncio.to_thread(estimate_prompt, request)
 
     async def resolve_embedding(self, name: str | None) -> str:
         """Return the full name of the embedding model that is meant.

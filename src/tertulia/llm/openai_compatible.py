@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from tertulia.domain.embeddings import Embedded, EmbeddingRequest
-from tertulia.domain.models import Delta, ModelInfo, ModelRequest, Usage
+from tertulia.domain.models import Delta, ModelInfo, ModelRequest, ModelSettings, Usage
 
 from . import faults, pricing
 from .attempts import ask_with_retries, stream_with_retries
@@ -135,6 +135,9 @@ class OpenAICompatible:
         except (aiohttp.ClientError, OSError) as error:
             raise faults.of_exception(error).failure from error
         return [self._info(model, context_tokens=context) for model, context in listed_models(body)]
+
+    async def check(self, model: str, settings: ModelSettings, *, calls_tools: bool) -> None:
+        """Refuse nothing: all settings reach the server, in its own words."""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta]:
         """Stream one answer; see `Provider.stream`."""

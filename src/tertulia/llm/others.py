@@ -9,7 +9,14 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from tertulia.domain.models import Delta, ModelInfo, ModelRequest, ProviderFailed, Usage
+from tertulia.domain.models import (
+    Delta,
+    ModelInfo,
+    ModelRequest,
+    ModelSettings,
+    ProviderFailed,
+    Usage,
+)
 
 from . import pricing
 from .attempts import stream_with_retries
@@ -102,6 +109,16 @@ class OtherProvider:
         bridge = await self._load()
         names = dict.fromkeys((*self._models, *bridge.known_models()))
         return [info for info in map(self.describe, names) if info is not None]
+
+    async def check(self, model: str, settings: ModelSettings, *, calls_tools: bool) -> None:
+        """Refuse what the provider would leave out without a word; see `Provider.check`."""
+        if settings.response_format is None and settings.tool_choice in (None, "auto", "none"):
+            return
+        try:
+            bridge = await self._load()
+        except ProviderFailed:
+            return  # Then the answer says why.
+        bridge.check(f"{self._name}:{model}", settings, calls_tools=calls_tools)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta]:
         """Stream one answer; see `Provider.stream`."""

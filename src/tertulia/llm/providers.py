@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncGenerator
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from tertulia.domain.models import Delta, ModelInfo, ModelRequest, Usage
+from tertulia.domain.models import Delta, ModelInfo, ModelRequest, ModelSettings, Usage
 
 
 class Provider(Protocol):
@@ -36,6 +36,22 @@ class Provider(Protocol):
         """Return what is known without asking anybody; None if there is certainly no such model."""
         ...
 
+    async def check(self, model: str, settings: ModelSettings, *, calls_tools: bool) -> None:
+        """Make sure that the model can do what is asked of it, without asking anybody.
+
+        What a provider refuses by itself is not looked for: only what it, or what speaks to it
+        here, would leave out without a word.
+
+        Args:
+            model: Without the provider's name.
+            settings: What is asked.
+            calls_tools: Whether it gets tools besides those in the settings.
+
+        Raises:
+            Invalid: It cannot; names `body.response_format` or `body.tool_choice`.
+        """
+        ...
+
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta]:
         """Stream one answer; the last item is a `Finish`.
 
@@ -57,4 +73,17 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Give back every connection. The provider is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """A provider that knows how many tokens something is to its models."""
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        """Return how many tokens a prompt is, all that the model is told included.
+
+        Raises:
+            ProviderFailed: It cannot count now.
+        """
         ...

@@ -1,7 +1,7 @@
 """What an exception of pydantic-ai means in our words. Importing it imports pydantic-ai."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -15,6 +15,11 @@ from .patience import parse_retry_after
 
 _TRANSPORTS = frozenset({"aiohttp", "botocore", "httpcore", "httpcore2", "httpx", "httpx2"})
 """Libraries that an SDK sits on; what they raise in mid-stream is not always translated."""
+
+_UNMADE = frozenset({"ConnectError", "EndpointConnectionError"})
+"""What the same libraries call a connection that was never made."""
+_REDIRECTS_FROM = HTTPStatus.MULTIPLE_CHOICES
+_CAUSES_MAX = 10
 
 _WITHOUT_STATUS: tuple[tuple[type[Exception], Callable[[], Fault]], ...] = (
     (exceptions.ModelTimeoutError, lambda: faults.timeout("answer")),
@@ -47,6 +52,12 @@ def _of_known(error: Exception) -> Fault | None:
             json.dumps(error.body, default=str).encode(),
             parse_retry_after((error.headers or {}).get("retry-after"), now=datetime.now(UTC)),
         )
+    for cause in _causes(error):
+        status = getattr(cause, "status_code", None)
+        if isinstance(status, int) and _REDIRECTS_FROM <= status < HTTPStatus.BAD_REQUEST:
+            return faults.of_status(status)
+        if isinstance(cause, json.JSONDecodeError):
+            return faults.invalid_response("a chunk that is not JSON")
     for kind, fault in _WITHOUT_STATUS:
         if isinstance(error, kind):
             return fault()
@@ -56,13 +67,19 @@ def _of_known(error: Exception) -> Fault | None:
 def _of_rest(error: Exception, *, began: bool) -> Fault:
     match error:
         case exceptions.ModelConnectionError():
-            return faults.disconnected() if began else faults.unreachable("no connection was made")
+            if began or all(type(each).__name__ not in _UNMADE for each in _causes(error)):
+                return faults.disconnected()
+            return faults.unreachable("no connection was made")
         case exceptions.ModelAPIError():
             return faults.of_stream_error(error.message)
         case exceptions.UserError():
             return faults.of_status(400, json.dumps({"error": error.message}).encode())
         case exceptions.UnexpectedModelBehavior() | ValueError():
             return faults.invalid_response("something that could not be read")
+        case AttributeError() | LookupError() | TypeError():
+            # The SDKs check no types: what is wrong shows wherever it is first used.
+            what = f"something that could not be read ({type(error).__name__})"
+            return faults.invalid_response(what)
         case _ if isinstance(error, OSError) or _library_of(error) in _TRANSPORTS:
             return faults.disconnected()
         case _:
@@ -70,6 +87,16 @@ def _of_rest(error: Exception, *, began: bool) -> Fault:
                 "provider_error", f"The provider's library failed ({type(error).__name__})"
             )
             return Fault(failure)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and what is behind it."""
+    cause: BaseException | None = error
+    for _ in range(_CAUSES_MAX):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _library_of(error: Exception) -> str:

@@ -7,16 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic_ai import exceptions, messages
 from pydantic_ai.direct import model_request_stream
-from pydantic_ai.models import (
-    Model,
-    ModelRequestParameters,
-    StreamedResponse,
-    infer_model,
-    known_model_names,
-)
+from pydantic_ai.models import Model, StreamedResponse, infer_model, known_model_names
 from pydantic_ai.providers import Provider, infer_provider_class
-from pydantic_ai.settings import ModelSettings as TheirSettings
-from pydantic_ai.tools import ToolDefinition
 
 from tertulia.domain.models import (
     Delta,
@@ -43,8 +35,14 @@ from . import faults
 from .exact_text import TextMender, storable
 from .faults import Fault
 from .history import pair_tool_calls
-from .openai_chunks import MAX_REQUEST_ID_CHARS, count_or_none
+from .openai_chunks import (
+    MAX_REQUEST_ID_CHARS,
+    MAX_TOOL_CALLS,
+    MAX_TOOL_CHARS,
+    count_or_none,
+)
 from .patience import Patience
+from .pydantic_asking import check, their_parameters, their_settings
 from .pydantic_faults import fault_of
 
 _Item = TypeVar("_Item")
@@ -100,16 +98,14 @@ class PydanticModels:
 
     async def answer(self, request: ModelRequest) -> AsyncGenerator[Delta]:
         """Ask once. Raises `Fault` and nothing else."""
-        began = False
+        translation = _Translation()
         try:
             async with AsyncExitStack() as stack:
                 stream = await self._open_stream(stack, request)
-                translation = _Translation()
                 events = aiter(stream)
                 wait_s = self._patience.first_byte_s
                 while (event := await _next(events, wait_s)) is not None:
                     for delta in translation.read(event):
-                        began = True
                         yield delta
                     wait_s = self._patience.stall_s
                 for delta in translation.finish(stream):
@@ -117,21 +113,30 @@ class PydanticModels:
         except Fault:
             raise
         except Exception as error:  # the SDKs beneath leak exceptions of their own
-            raise fault_of(error, began=began) from error
+            raise fault_of(error, began=translation.began) from error
 
     async def _open_stream(self, stack: AsyncExitStack, request: ModelRequest) -> StreamedResponse:
-        model: Model = infer_model(request.model, provider_factory=lambda _: self._provider)
+        model = self._model(request.model)
         async with asyncio.timeout(self._patience.connect_s + self._patience.first_byte_s):
             return await stack.enter_async_context(
                 model_request_stream(
                     model,
                     their_messages(request.messages),
                     model_settings=their_settings(request.settings, self._patience),
-                    model_request_parameters=ModelRequestParameters(
-                        function_tools=[_their_tool(tool) for tool in request.settings.tools]
-                    ),
+                    model_request_parameters=their_parameters(request.settings),
                 )
             )
+
+    def check(self, name: str, settings: ModelSettings, *, calls_tools: bool) -> None:
+        """Make sure that a model can do what is asked of it; see `pydantic_asking.check`.
+
+        Raises:
+            Invalid: It cannot.
+        """
+        check(self._model(name), self._name, settings, calls_tools=calls_tools)
+
+    def _model(self, name: str) -> Model:
+        return infer_model(name, provider_factory=lambda _: self._provider)
 
 
 class _Translation:
@@ -142,8 +147,20 @@ class _Translation:
         self._reasoning = TextMender()
         self._has_text = False
         self._has_output = False
+        self._calls = 0
+        self._call_chars = 0
+
+    @property
+    def began(self) -> bool:
+        """Whether anything of the answer has come, if only a piece of a tool call."""
+        return self._has_output or self._calls > 0
 
     def read(self, event: messages.ModelResponseStreamEvent) -> list[Delta]:
+        """Return what an event says.
+
+        Raises:
+            Fault: There are too many tool calls, or too much in them.
+        """
         match event:
             case messages.PartStartEvent(part=messages.TextPart(content=text)):
                 return self._text_delta(text)
@@ -153,25 +170,25 @@ class _Translation:
                 return self._reasoning_delta(text)
             case messages.PartDeltaEvent(delta=messages.ThinkingPartDelta(content_delta=text)):
                 return self._reasoning_delta(text or "")
+            case messages.PartStartEvent(part=messages.ToolCallPart() as part):
+                self._calls += 1
+                self._count(part.args)
+            case messages.PartDeltaEvent(delta=messages.ToolCallPartDelta() as delta):
+                self._count(delta.args_delta)
             case _:
-                return []
+                pass
+        return []
 
     def finish(self, stream: StreamedResponse) -> list[Delta]:
         response = stream.get()
         calls: list[Delta] = [
-            ToolCall(
-                storable(part.tool_call_id),
-                storable(part.tool_name),
-                storable(part.args_as_json_str()),
-            )
-            for part in response.parts
-            if isinstance(part, messages.ToolCallPart)
+            _tool_call(part) for part in response.parts if isinstance(part, messages.ToolCallPart)
         ]
-        if response.finish_reason is None:
-            raise (
-                faults.incomplete() if not self._has_output else Fault(faults.incomplete().failure)
-            )
-        reason = _FINISH_REASONS.get(response.finish_reason, "stop")
+        # A reason that the library does not know is an ordinary end.
+        reason_known = response.finish_reason
+        if reason_known is None and not (response.provider_details or {}).get("finish_reason"):
+            raise Fault(faults.incomplete().failure, may_retry=not self.began)
+        reason = _FINISH_REASONS.get(reason_known or "", "stop")
         if reason == "content_filter" and not self._has_text:
             raise faults.content_filtered()
         if not self._has_output and not calls:
@@ -182,6 +199,14 @@ class _Translation:
         if rest := self._text.rest():
             ending.append(TextDelta(rest))
         return [*ending, *calls, Finish(reason, _usage_of(response), _request_id_of(response))]
+
+    def _count(self, arguments: object) -> None:
+        # The library gathers them until the end, however much they are.
+        self._call_chars += len(arguments) if isinstance(arguments, str) else len(str(arguments))
+        if self._calls > MAX_TOOL_CALLS:
+            raise faults.invalid_response("too many tool calls")
+        if self._call_chars > MAX_TOOL_CHARS:
+            raise faults.invalid_response("a tool call that is too large")
 
     def _text_delta(self, text: str) -> list[Delta]:
         mended = self._text.mend(text)
@@ -196,6 +221,21 @@ class _Translation:
             return []
         self._has_output = True
         return [ReasoningDelta(mended)]
+
+
+def _tool_call(part: messages.ToolCallPart) -> ToolCall:
+    """Return a call as the model wrote it.
+
+    Raises:
+        Fault: It has no name.
+    """
+    if not part.tool_name:
+        raise faults.invalid_response("a tool call without a name")
+    # The library would wrap what is not JSON, and write the rest anew.
+    written = part.args if isinstance(part.args, str) else part.args_as_json_str()
+    return ToolCall(
+        storable(part.tool_call_id), storable(part.tool_name), storable(written) or "{}"
+    )
 
 
 def their_messages(prompt: Sequence[PromptMessage]) -> list[messages.ModelMessage]:
@@ -262,46 +302,9 @@ def _unreadable(message: str) -> Fault:
     return Fault(ProviderFailed("provider_rejected", message, status=400))
 
 
-def their_settings(settings: ModelSettings, patience: Patience) -> TheirSettings:
-    """Return the settings in pydantic-ai's shape, with its SDKs' own retries off."""
-    theirs = TheirSettings(
-        max_retries=0,
-        timeout=patience.connect_s + patience.first_byte_s + patience.stall_s,
-        first_event_timeout=patience.connect_s + patience.first_byte_s,
-    )
-    if settings.temperature is not None:
-        theirs["temperature"] = settings.temperature
-    if settings.top_p is not None:
-        theirs["top_p"] = settings.top_p
-    if settings.max_tokens is not None:
-        theirs["max_tokens"] = settings.max_tokens
-    if settings.seed is not None:
-        theirs["seed"] = settings.seed
-    if settings.presence_penalty is not None:
-        theirs["presence_penalty"] = settings.presence_penalty
-    if settings.frequency_penalty is not None:
-        theirs["frequency_penalty"] = settings.frequency_penalty
-    if settings.tools and settings.parallel_tool_calls is not None:
-        theirs["parallel_tool_calls"] = settings.parallel_tool_calls
-    if settings.stop:
-        theirs["stop_sequences"] = list(settings.stop)
-    return theirs
-
-
 async def _next(events: AsyncIterator[_Item], wait_s: float) -> _Item | None:
     async with asyncio.timeout(wait_s):
         return await anext(events, None)
-
-
-def _their_tool(tool: Mapping[str, Any]) -> ToolDefinition:
-    """Return a function tool in OpenAI's shape as pydantic-ai's."""
-    function: Mapping[str, Any] = tool.get("function", {})
-    return ToolDefinition(
-        name=str(function.get("name", "")),
-        description=function.get("description"),
-        parameters_json_schema=function.get("parameters") or {"type": "object", "properties": {}},
-        strict=function.get("strict"),
-    )
 
 
 def _usage_of(response: messages.ModelResponse) -> Usage:

@@ -1,20 +1,17 @@
-"""Tool calls in answers: which are open, and where an answer can be taken up again."""
+"""Tool calls in answers: their ids, and where an answer can be taken up again."""
 
+import itertools
 from collections.abc import Collection, Sequence
-from uuid import UUID
 
 from tertulia.domain.errors import Invalid
+from tertulia.domain.ids import new_id
+from tertulia.domain.models import PromptMessage
 from tertulia.domain.parts import Part, ToolCallPart, ToolResultPart
 from tertulia.runs.send import Send
-from tertulia.storage.unit_of_work import UnitOfWork
 from tertulia.tools.names import server_of
 
-
-def unanswered(parts: Sequence[Part]) -> Sequence[ToolCallPart]:
-    """Return the calls of an answer that have no result in it, in order."""
-    answered = {part.call_id for part in parts if isinstance(part, ToolResultPart)}
-    calls = (part for part in parts if isinstance(part, ToolCallPart))
-    return [call for call in calls if call.call_id not in answered]
+_CALL_ID_CHARS_MAX = 64
+"""OpenAI and others take no longer ones back."""
 
 
 def count_rounds(parts: Sequence[Part]) -> int:
@@ -39,25 +36,39 @@ def split(parts: Sequence[Part]) -> tuple[Sequence[Part], Sequence[Part]]:
     return parts[:kept], parts[kept:]
 
 
-async def find_open_calls(
-    work: UnitOfWork, conversation_id: UUID, *, tip_id: UUID | None, user_id: UUID
-) -> Sequence[ToolCallPart]:
-    """Return the calls that wait for a result where a branch ends, in order.
+class CallIds:
+    """Gives every call of an answer an id that it can be answered by, over every protocol.
 
-    They are those of the last answer, if nothing but results came after it.
+    A provider's own is kept if it is short, readable, no other call's that the model is told of,
+    and can stand in a path. Some models number their calls anew in each answer.
+
+    Args:
+        told: The messages that the model is told.
     """
-    answered = set[str]()
-    while tip_id is not None:
-        message = await work.messages.get(tip_id, conversation_id=conversation_id, user_id=user_id)
-        if message.generation is not None and message.generation.is_success is None:
-            # It is being written, or waits for its turn.
-            return []
-        open_here = [call for call in unanswered(message.parts) if call.call_id not in answered]
-        if open_here or any(not isinstance(part, ToolResultPart) for part in message.parts):
-            return open_here
-        answered |= {part.call_id for part in message.parts if isinstance(part, ToolResultPart)}
-        tip_id = message.parent_id
-    return []
+
+    def __init__(self, told: Sequence[PromptMessage]) -> None:
+        tooled = (ToolCallPart, ToolResultPart)
+        parts = (part for message in told for part in message.parts)
+        self._taken = {part.call_id for part in parts if isinstance(part, tooled)}
+
+    def take(self, given: str) -> str:
+        """Return the id of a call that its provider has given this one."""
+        name = given if _is_usable(given) else f"call_{new_id().hex}"
+        # Cut only when it is taken: then its end is what tells it apart.
+        others = (f"{name[: _CALL_ID_CHARS_MAX - 8]}-{number}" for number in itertools.count(2))
+        id_ = next(id_ for id_ in itertools.chain((name,), others) if id_ not in self._taken)
+        self._taken.add(id_)
+        return id_
+
+
+def _is_usable(call_id: str) -> bool:
+    dots = {"", ".", ".."}
+    return (
+        0 < len(call_id) <= _CALL_ID_CHARS_MAX
+        and call_id.isprintable()
+        and call_id == call_id.strip()
+        and dots.isdisjoint(call_id.split("/"))
+    )
 
 
 def check_servers(send: Send, configured: Collection[str]) -> None:

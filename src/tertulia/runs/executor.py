@@ -120,6 +120,10 @@ class Executor:
             error = RunError("attempts_exhausted", message)
             live.end(RunStatus.FAILED, error=error, status_code=500)
             return
+        if held.age_s >= self.deadline_s:
+            # It may not begin again, which would give up what is stored.
+            self._end_late(live)
+            return
         self.loop.take_up(live)
         await self._converse(live)
 
@@ -141,6 +145,9 @@ class Executor:
                 return answer
 
     async def _converse(self, live: LiveRun) -> None:
+        if live.held.settings.get("prepares"):
+            live.end(RunStatus.COMPLETED)
+            return
         deadline = asyncio.timeout(max(0.0, self.deadline_s - live.held.age_s))
         try:
             async with deadline:
@@ -158,14 +165,17 @@ class Executor:
             live.end(RunStatus.FAILED, error=error, status_code=502)
         except Exception as error:
             if isinstance(error, TimeoutError) and deadline.expired():
-                message = f"The answer was not finished within {self.deadline_s:.0f} seconds"
-                late = RunError("deadline_exceeded", message)
-                live.end(RunStatus.FAILED, error=late, status_code=504)
+                self._end_late(live)
                 return
             log.exception("run failed", run_id=str(live.held.id))
             code = error.code if isinstance(error, TertuliaError) else "internal_error"
             message = error.detail if isinstance(error, TertuliaError) else "An internal error"
             live.end(RunStatus.FAILED, error=RunError(code, message), status_code=500)
+
+    def _end_late(self, live: LiveRun) -> None:
+        message = f"The answer was not finished within {self.deadline_s:.0f} seconds"
+        late = RunError("deadline_exceeded", message)
+        live.end(RunStatus.FAILED, error=late, status_code=504)
 
     async def _settle(self, live: LiveRun) -> None:
         """Note how much was received of an answer that somebody else ended."""

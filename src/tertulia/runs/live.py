@@ -205,8 +205,8 @@ class LiveRun:
     def _event(self, said: Sequence[_Said]) -> RunEvent:
         seq, first = self.answer.seq + 1, said[0]
         match first:
-            case ToolCall(call_id, name, arguments, server):
-                call = ToolCallPart(call_id, name, arguments, server)
+            case ToolCall(call_id, name, arguments, server, approval):
+                call = ToolCallPart(call_id, name, arguments, server, approval)
                 event = RunEvent(seq, EventKind.TOOL_CALL, dict(tool_call_to_json(call)))
             case ToolResultPart():
                 event = RunEvent(seq, EventKind.TOOL_RESULT, _result(first))

@@ -5,18 +5,21 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from tertulia.conversations.tool_calls import Tip, check_results, find_open_calls
 from tertulia.domain.conversations import Message, NewMessage, Role
-from tertulia.domain.errors import (
-    ConversationNotFound,
-    Invalid,
-    ToolCallNotFound,
-    ToolCallSettled,
-)
+from tertulia.domain.errors import ConversationNotFound, Invalid
 from tertulia.domain.ids import new_id
-from tertulia.domain.parts import Part, ToolCallPart, ToolResultPart
-from tertulia.runs.calls import find_open_calls
-from tertulia.runs.send import Branch, Decision, NewConversation, Send
+from tertulia.domain.runs import Run
+from tertulia.runs.deciding import check_open
+from tertulia.runs.prompt import (
+    CONTENT_BYTES_MAX,
+    PARTS_BYTES_MAX,
+    WHOLE_MESSAGES_MAX,
+    more_than_can_be_told,
+)
+from tertulia.runs.send import Branch, NewConversation, Send
 from tertulia.storage.repositories.conversations import LockedConversation
+from tertulia.storage.repositories.leases import HeldRun
 from tertulia.storage.repositories.messages import ROOT, Place
 from tertulia.storage.unit_of_work import UnitOfWork
 
@@ -38,6 +41,7 @@ async def lock_or_create(
     user_id: UUID,
     model_type: str,
     copied_max: int,
+    also_temporary: bool = False,
 ) -> LockedConversation:
     """Return the conversation that a send goes to, made first if it is new.
 
@@ -47,13 +51,15 @@ async def lock_or_create(
         user_id: Whose.
         model_type: Of a new one that names none.
         copied_max: At most so many messages of the history that a new one repeats, the newest.
+        also_temporary: Whether one that is named may be temporary.
 
     Raises:
         ConversationNotFound: No such conversation, or it is another user's.
         MessageNotFound: There is no such history.
+        ContextTooLong: All of it is needed, and it is more than any model is told.
     """
     if isinstance(where, UUID):
-        return await work.conversations.lock(where, user_id=user_id)
+        return await work.conversations.lock(where, user_id=user_id, also_temporary=also_temporary)
     if where.id is not None:
         # First: a conversation is made once and sent to many times.
         with suppress(ConversationNotFound):
@@ -67,7 +73,9 @@ async def lock_or_create(
         metadata=where.metadata,
         retention=where.retention,
     )
-    conversation = await work.conversations.lock(id_, user_id=user_id)
+    conversation = await work.conversations.lock(
+        id_, user_id=user_id, also_temporary=where.id is None
+    )
     if where.history is None:
         return conversation
     repeated = await _repeated(work, where.history, user_id=user_id, copied_max=copied_max)
@@ -82,68 +90,57 @@ async def open_for(work: UnitOfWork, conversation: LockedConversation, send: Sen
     Raises:
         MessageNotFound: The conversation has no message `send.parent_id`.
         Invalid: There is nothing to answer, or no call that waits for a result.
-        ToolCallNotFound: There is no such call to be decided about.
-        ToolCallSettled: It waits for no decision.
+        ToolCallSettled: A call waits for no decision.
     """
-    if send.decision is not None:
-        return await _open_decision(work, conversation, send.decision)
     results = [NewMessage(Role.TOOL, tuple(send.tool_results))] if send.tool_results else []
     messages = [*results, *send.messages]
     place = ROOT if send.begins else work.messages.head(conversation)
-    if send.parent_id is not None or (not messages and place.id is not None):
-        place = await work.messages.place(conversation, send.parent_id or place.id)
-    if results:
-        await _check_results(work, conversation, send.tool_results, tip_id=place.id)
+    # What was decided is done once: never again below the answer that asked for it.
+    parent_id = None if send.decisions else send.parent_id
+    if parent_id is not None or (not messages and place.id is not None):
+        place = await work.messages.place(conversation, parent_id or place.id)
+    await _check_calls(work, messages, send, Tip(conversation.id, place.id, conversation.user_id))
     if messages:
         new, conversation = await work.messages.append_all(conversation, messages, parent=place)
         tip = replace(work.messages.head(conversation), role=new[-1].role)
         return Opened(conversation, tip, new)
-    if place.role is None or place.role is Role.ASSISTANT:
+    goes_on = send.prepares or send.decisions
+    if not goes_on and (place.role is None or place.role is Role.ASSISTANT):
         wrong = "body.content" if send.parent_id is None else "body.parent_id"
         raise Invalid("There is no user's message to answer there", field=wrong)
     return Opened(conversation, place, ())
 
 
-async def _open_decision(
-    work: UnitOfWork, conversation: LockedConversation, decision: Decision
-) -> Opened:
-    owner = conversation.user_id
-    asking = await work.messages.get(
-        decision.message_id, conversation_id=conversation.id, user_id=owner
+def held(run: Run, opened: Opened, *, max_attempts: int) -> HeldRun:
+    """Return a run that was just stored, as this process holds it."""
+    return HeldRun(
+        id=run.id,
+        user_id=run.user_id,
+        conversation_id=run.conversation_id,
+        message_id=run.message_id,
+        prompt_id=opened.prompt.id,
+        attempt=run.attempt,
+        max_attempts=max_attempts,
+        model_type=run.model_type,
+        settings=run.settings,
+        age_s=0.0,
     )
-    if decision.call_id not in [call.call_id for call in _ours(asking.parts)]:
-        raise ToolCallNotFound
-    calls = await find_open_calls(work, conversation.id, tip_id=conversation.head_id, user_id=owner)
-    if decision.call_id not in [call.call_id for call in calls]:
-        raise ToolCallSettled
-    place = await work.messages.place(conversation, conversation.head_id)
-    return Opened(conversation, place, ())
 
 
-async def _check_results(
-    work: UnitOfWork,
-    conversation: LockedConversation,
-    results: Sequence[ToolResultPart],
-    *,
-    tip_id: UUID | None,
-) -> None:
-    calls = await find_open_calls(
-        work, conversation.id, tip_id=tip_id, user_id=conversation.user_id
-    )
-    if _ours(calls):
-        wrong = "body.tool_results"
-        raise Invalid("A call of the server's waits to be approved or refused first", field=wrong)
-    waiting = [call.call_id for call in calls]
-    for at, result in enumerate(results):
-        if result.call_id not in waiting:
-            wrong = f"body.tool_results[{at}].call_id"
-            raise Invalid("No such call waits for a result there", field=wrong)
-        waiting.remove(result.call_id)
-
-
-def _ours(parts: Sequence[Part]) -> Sequence[ToolCallPart]:
-    """Return the calls that this server makes."""
-    return [part for part in parts if isinstance(part, ToolCallPart) and part.server is not None]
+async def _check_calls(work: UnitOfWork, new: Sequence[NewMessage], send: Send, tip: Tip) -> None:
+    """Accept what is said of tool calls: results that are the client's to tell, and decisions."""
+    if send.decisions:
+        await check_open(work, send.decisions, tip)
+    await check_results(work, new, tip)
+    if new and all(message.role is Role.TOOL for message in new):
+        # Whoever says more goes on without the calls that wait; results alone say nothing of them.
+        decided = {each.call.call_id for each in send.decisions}
+        for call in await find_open_calls(work, tip):
+            if call.server is not None and call.call_id not in decided:
+                raise Invalid(
+                    "A call of the server's waits to be approved or refused first",
+                    field="body.tool_results",
+                )
 
 
 async def _repeated(
@@ -157,7 +154,11 @@ async def _repeated(
         history.conversation_id,
         tip_id=history.tip_id,
         user_id=user_id,
-        limit=copied_max,
+        limit=WHOLE_MESSAGES_MAX if history.is_whole else copied_max,
         newest_first=True,
+        content_bytes=CONTENT_BYTES_MAX,
+        parts_bytes=PARTS_BYTES_MAX,
     )
+    if history.is_whole and not newest.is_last:
+        raise more_than_can_be_told()
     return [NewMessage(message.role, message.parts) for message in reversed(newest)]

@@ -31,7 +31,7 @@ from tertulia.runs.schemas import (
     RunResponse,
     ToolCallDecision,
 )
-from tertulia.runs.send import Send
+from tertulia.runs.send import Send, Verdict
 from tertulia.runs.service import RunService, Started
 from tertulia.runs.wire import parse_cursor, refusal, to_events
 
@@ -172,10 +172,11 @@ async def decide_tool_call(
 
     202 and a new run, which makes the call (or not) and goes on with its result; with
     `Accept: text/event-stream` that run's events. If other calls of the same answer wait, the new
-    run ends after the result, and the model is asked when the last of them is settled.
+    run ends after the result, and the model is asked when the last of them is settled. The same
+    decision again finds the run that the first one started.
     """
     started = await runs.decide(
-        run_id, call_id, is_approved=body.approve, user_id=user.id, idempotent=idempotent
+        run_id, {call_id: Verdict(body.approve)}, user_id=user.id, idempotent=idempotent
     )
     if accepts(request.scope, _EVENT_STREAM):
         return await _events(

@@ -1,13 +1,19 @@
 """What is asked for: messages to store, where they go, and how they shall be answered."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from tertulia.domain.conversations import NewMessage, Retention, Role
 from tertulia.domain.models import ModelSettings
-from tertulia.domain.parts import TextPart, ToolResultPart, text_of
+from tertulia.domain.parts import (
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    text_of,
+    tool_call_to_json,
+)
 from tertulia.domain.runs import OnBusy
 from tertulia.runs.settings import settings_to_json, stored
 
@@ -18,6 +24,8 @@ class Branch:
 
     conversation_id: UUID
     tip_id: UUID
+    is_whole: bool = False
+    """Whether all of it is needed; else what is old may be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +58,43 @@ class Instructions:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the user says to a call that waits for that."""
+
+    is_approved: bool
+    reason: str | None = None
+    """Why not, for the model."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """What the user says about a call that waits for that; the run begins with its result."""
+    """A call that waited for the user's word, and that; the run begins with its result."""
 
     message_id: UUID
     """The answer that asks for the call."""
-    call_id: str
-    is_approved: bool
+    call: ToolCallPart
+    verdict: Verdict
 
     @classmethod
-    def stored_in(cls, settings: Mapping[str, Any]) -> "Decision | None":
-        """Return what `Send.stored_settings` wrote."""
-        told = settings.get("decision")
-        if told is None:
-            return None
-        return cls(UUID(told["message_id"]), told["call_id"], told["is_approved"])
+    def stored_in(cls, settings: Mapping[str, Any]) -> "Sequence[Decision]":
+        """Return what `Send.stored_settings` wrote, in order."""
+        return [cls.from_json(each) for each in settings.get("decisions", ())]
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> "Decision":
+        """Return what `to_json` wrote."""
+        call = ToolCallPart(**told["call"])
+        verdict = Verdict(told["is_approved"], told.get("reason"))
+        return cls(UUID(told["message_id"]), call, verdict)
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Return it as plain data."""
+        told = {
+            "message_id": str(self.message_id),
+            "call": tool_call_to_json(self.call),
+            "is_approved": self.verdict.is_approved,
+        }
+        return told if self.verdict.reason is None else {**told, "reason": self.verdict.reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +119,15 @@ class Send:
     """The configured MCP servers whose tools the model can use."""
     tool_results: Sequence[ToolResultPart] = ()
     """Of calls that were the client's to make, and wait where the messages go; they come first."""
-    decision: Decision | None = None
-    """Goes with no messages: the run goes on where the conversation ends."""
+    decisions: Sequence[Decision] = ()
+    """They go with no messages but results: the run goes on where the conversation ends."""
+    is_whole: bool = False
+    """Whether the model is told all that came before, or the run fails; else what does not fit is
+    left out, oldest first."""
+    prepares: bool = False
+    """Whether no model is asked: the run ends with an empty answer, to be gone on from."""
+    label: str | None = None
+    """Under which a protocol lists the runs that it started; None: it lists none."""
     echo: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What a protocol wants to say of this run later, as JSON; nothing here depends on it."""
 
@@ -106,14 +143,17 @@ class Send:
 
     def stored_settings(self) -> dict[str, Any]:
         """Return all that the run's row keeps of how it was asked for."""
-        told, decision = self.instructions, self.decision
+        told = self.instructions
         asked: dict[str, Any] = {
             "instructions": told.text,
             "heeds_system": told.heeds_system or None,
             # So many messages before the answer came with it.
             "inputs": len(self.messages) + bool(self.tool_results),
             "mcp": list(self.mcp) or None,
-            "decision": decision and {**asdict(decision), "message_id": str(decision.message_id)},
+            "whole": self.is_whole or None,
+            "prepares": self.prepares or None,
+            "label": self.label,
+            "decisions": [dict(each.to_json()) for each in self.decisions] or None,
             "echo": stored("echo", dict(self.echo)) if self.echo else None,
         }
         settings = settings_to_json(self.settings)

@@ -1,7 +1,7 @@
 """The use cases of runs: start, look up, follow, cancel."""
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from tertulia.domain.conversations import Message, Retention, Role
@@ -9,21 +9,21 @@ from tertulia.domain.errors import MessageNotFound, QueueFull, RunActive, RunNot
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
 from tertulia.domain.models import ModelInfo
+from tertulia.domain.parts import ToolResultPart
 from tertulia.domain.runs import OnBusy, Run, RunStatus
 from tertulia.llm.catalog import ModelCatalog
 from tertulia.runs.calls import check_servers
+from tertulia.runs.checks import check_model
+from tertulia.runs.deciding import as_asked, decisions_about, going_on, heeded_before
 from tertulia.runs.executor import Executor
 from tertulia.runs.follower import Followed, Follower
 from tertulia.runs.keeper import LEASE
-from tertulia.runs.opening import Opened, lock_or_create, open_for
-from tertulia.runs.send import Decision, Instructions, NewConversation, Send
-from tertulia.runs.settings import settings_from_json
+from tertulia.runs.opening import Opened, held, lock_or_create, open_for
+from tertulia.runs.send import NewConversation, Send, Verdict
 from tertulia.storage.database import Database, retried
 from tertulia.storage.ending import CANCELLED, end_as_stored
 from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.conversations import LockedConversation
-from tertulia.storage.repositories.leases import HeldRun
-from tertulia.storage.repositories.messages import Place
 from tertulia.storage.unit_of_work import UnitOfWork
 from tertulia.telemetry.crash_points import crash_point
 
@@ -66,17 +66,18 @@ class RunService:
         *,
         user_id: UUID,
         idempotent: IdempotentRequest | None = None,
+        also_temporary: bool = False,
     ) -> Started:
         """Store what is sent and the run that answers it, and begin.
 
-        One transaction; when it has committed this process executes the run at once, unless the
-        conversation is busy and the run has to wait for its turn.
+        One transaction; then this process executes the run, unless it has to wait for its turn.
 
         Args:
             where: The id of a conversation, or one to be made.
             send: What is asked for.
             user_id: Whose.
             idempotent: The run that this request made before is returned as it is now.
+            also_temporary: Whether a conversation that is temporary may be gone on in.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
@@ -85,13 +86,13 @@ class RunService:
             RunActive: The conversation is being answered, and `send.on_busy` is `reject`.
             QueueFull: Too many runs wait for their turn there already.
             Invalid: There is nothing to answer, or it names a server that is not configured.
-            ToolCallNotFound: There is no such call to be decided about.
-            ToolCallSettled: It waits for no decision.
+            ToolCallSettled: A call waits for no decision, or was decided in another way.
             IdempotencyKeyReused: The key came with another request before.
         """
         # A process that is stopping, or executes all it can, leaves the run to any other.
         leaves = self.follower.feeds.is_draining or self.executor.room == 0
         await self.models.wait_for_lists()
+        await check_model(self.database, self.models, where, send, user_id=user_id)
         run_id = new_id()
         crash_point("send.before_transaction")
         async with self.database.transaction() as work:
@@ -106,8 +107,13 @@ class RunService:
                 user_id=user_id,
                 model_type=named or self.models.default,
                 copied_max=self.context_messages,
+                also_temporary=also_temporary,
             )
             crash_point("send.locked")
+            heeded, send = await heeded_before(work, conversation, send)
+            if heeded is not None:
+                await work.idempotency.point_to(idempotent, heeded.id, user_id=user_id)
+                return Started(heeded, is_replay=True)
             waits, stopped = await self._make_way(work, conversation, send.on_busy)
             opened = await open_for(work, conversation, send)
             run = await self._store(
@@ -120,47 +126,48 @@ class RunService:
             )
             crash_point("send.before_commit")
         crash_point("send.committed")
-        if run.status is RunStatus.RUNNING:
-            self.executor.begin(_held(run, opened.prompt, max_attempts=self.max_attempts))
-        else:
-            # Also where it waits for its turn: what it waits for may have just ended.
-            self.notifier.claimable()
-        if not isinstance(where, UUID) and (where.id is None or conversation.last_seq == 0):
-            self.notifier.changed(
-                "conversation.created", user_id=user_id, conversation_id=run.conversation_id
-            )
-        self._tell(run, opened, stopped)
+        self._begin(run, opened)
+        self._tell(run, opened, stopped, is_new=_is_new(where, conversation))
         return Started(run, is_replay=False)
 
     async def decide(
         self,
         run_id: UUID,
-        call_id: str,
+        verdicts: Mapping[str, Verdict],
         *,
-        is_approved: bool,
         user_id: UUID,
+        send: Send | None = None,
+        results: Sequence[ToolResultPart] = (),
         idempotent: IdempotentRequest | None = None,
     ) -> Started:
-        """Have a call made that waits for the user's word, or refused, and go on from there.
+        """Have calls made that wait for the user's word, or refused, and go on from there.
 
-        A new run, asked for as the one that waits was, begins with the call's result. It asks the
-        model when no other call of the same answer waits.
+        A new run begins with the calls' results. It asks the model when no other call of the same
+        answer waits. The same decisions again find the run that was told them.
+
+        Args:
+            run_id: The run that waits.
+            verdicts: By the ids of its calls.
+            user_id: Whose.
+            send: How to go on, where that is not as the run that waits was asked for.
+            results: Of calls of the same answer that were the client's to make; without `send`.
+            idempotent: As in `start`.
 
         Raises:
             RunNotFound: No such run, or it is another user's.
             ToolCallNotFound: It made no such call, or one that is the client's to make.
-            ToolCallSettled: The call was decided already, or the conversation went on without it.
+            ToolCallSettled: As in `start`.
             RunActive: The conversation is being answered.
         """
-        run = await self.get(run_id, user_id=user_id)
-        send = Send(
-            model_type=run.model_type,
-            settings=settings_from_json(run.settings),
-            instructions=Instructions.stored_in(run.settings),
-            mcp=run.settings.get("mcp", ()),
-            decision=Decision(run.message_id, call_id, is_approved),
+        run, answer = await self.get_answer(run_id, user_id=user_id)
+        send = send or replace(as_asked(run), tool_results=results)
+        return await self.start(
+            run.conversation_id,
+            going_on(run, send, decisions_about(answer, verdicts)),
+            user_id=user_id,
+            idempotent=idempotent,
+            also_temporary=True,
         )
-        return await self.start(run.conversation_id, send, user_id=user_id, idempotent=idempotent)
 
     async def get(self, run_id: UUID, *, user_id: UUID) -> Run:
         """Return the user's run.
@@ -267,7 +274,7 @@ class RunService:
         """
         run = await self.cancel(run_id, user_id=user_id)
         async with self.database.transaction() as work:
-            await work.conversations.lock(run.conversation_id, user_id=user_id)
+            await work.conversations.lock(run.conversation_id, user_id=user_id, also_temporary=True)
             await work.runs.delete(run_id, user_id=user_id)
             gone = await work.conversations.delete_unused(
                 run.conversation_id, user_id=user_id, retention=Retention.WITH_RUNS
@@ -343,7 +350,18 @@ class RunService:
             lease=LEASE,
         )
 
-    def _tell(self, run: Run, opened: Opened, stopped: Sequence[Run]) -> None:
+    def _begin(self, run: Run, opened: Opened) -> None:
+        if run.status is RunStatus.RUNNING:
+            self.executor.begin(held(run, opened, max_attempts=self.max_attempts))
+        else:
+            # Also where it waits for its turn: what it waits for may have just ended.
+            self.notifier.claimable()
+
+    def _tell(self, run: Run, opened: Opened, stopped: Sequence[Run], *, is_new: bool) -> None:
+        if is_new:
+            self.notifier.changed(
+                "conversation.created", user_id=run.user_id, conversation_id=run.conversation_id
+            )
         if stopped:
             self._tell_stopped(stopped)
         if opened.new:
@@ -365,16 +383,6 @@ class RunService:
         self.notifier.stopped([run.id for run in runs])
 
 
-def _held(run: Run, prompt: Place, *, max_attempts: int) -> HeldRun:
-    return HeldRun(
-        id=run.id,
-        user_id=run.user_id,
-        conversation_id=run.conversation_id,
-        message_id=run.message_id,
-        prompt_id=prompt.id,
-        attempt=run.attempt,
-        max_attempts=max_attempts,
-        model_type=run.model_type,
-        settings=run.settings,
-        age_s=0.0,
-    )
+def _is_new(where: UUID | NewConversation, conversation: LockedConversation) -> bool:
+    """Return whether a conversation was made for a send; it is as it was before that."""
+    return not isinstance(where, UUID) and (where.id is None or conversation.last_seq == 0)

@@ -18,8 +18,15 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tertulia.auth.service import AuthService
-from tertulia.domain.errors import Invalid, TertuliaError, Unauthenticated, Unavailable
+from tertulia.domain.errors import (
+    Invalid,
+    TertuliaError,
+    TooManyConnections,
+    Unauthenticated,
+    Unavailable,
+)
 from tertulia.domain.runs import EventKind
+from tertulia.http.sockets import Sockets
 from tertulia.runs.changes import Changes
 from tertulia.runs.service import RunService
 from tertulia.runs.wire import parse_cursor, refusal, to_events
@@ -78,7 +85,7 @@ async def socket(websocket: WebSocket) -> None:
     """Serve one WebSocket."""
     state = websocket.app.state
     await websocket.accept()
-    session = _Session(websocket, state.auth, state.runs, state.changes)
+    session = _Session(websocket, state.auth, state.runs, state.changes, state.sockets)
     try:
         await session.serve()
     except* (WebSocketDisconnect, RuntimeError):
@@ -94,18 +101,32 @@ class _Session:
     """One connected client."""
 
     def __init__(
-        self, websocket: WebSocket, auth: AuthService, runs: RunService, changes: Changes
+        self,
+        websocket: WebSocket,
+        auth: AuthService,
+        runs: RunService,
+        changes: Changes,
+        sockets: Sockets,
     ) -> None:
         self._websocket = websocket
         self._auth = auth
         self._runs = runs
         self._changes = changes
+        self._sockets = sockets
         self._turn = asyncio.Lock()
         self._follows: dict[UUID, asyncio.Task[None]] = {}
 
     async def serve(self) -> None:
         token = await self._token()
         user_id = await self._user_id(token)
+        try:
+            with self._sockets.opened(user_id):
+                await self._talk(token, user_id)
+        except TooManyConnections as error:
+            await self._refuse(error)
+            raise _Closing(_TRY_AGAIN_LATER, error.code) from error
+
+    async def _talk(self, token: str, user_id: UUID) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_checking(token))
             group.create_task(self._tell_changes(user_id))

@@ -6,23 +6,25 @@ a run over knows: of the calls without a result only the first may have been beg
 """
 
 import asyncio
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from tertulia.conversations.tool_calls import Tip, find_open_calls, unanswered
 from tertulia.domain.errors import ToolCallSettled, Unavailable
 from tertulia.domain.models import Finish, ModelRequest, ModelSettings, ToolCall, Usage
 from tertulia.domain.parts import Part, ToolCallPart, ToolResultPart, text_of
 from tertulia.domain.tools import Approval, ServerTool
 from tertulia.llm.catalog import ModelCatalog
 from tertulia.llm.exact_text import storable
-from tertulia.runs.calls import count_rounds, find_open_calls, split, unanswered
+from tertulia.runs.calls import CallIds, count_rounds, split
+from tertulia.runs.deciding import refusal
 from tertulia.runs.live import LiveRun
 from tertulia.runs.prompt import Asked, PromptBuilder
 from tertulia.runs.send import Decision, Instructions
 from tertulia.runs.settings import settings_from_json
+from tertulia.runs.shortening import stream_shortened
 from tertulia.runs.writer import EventWriter
 from tertulia.storage.database import Database
 from tertulia.telemetry.crash_points import crash_point
@@ -32,7 +34,6 @@ from tertulia.tools.servers import UNKNOWN_OUTCOME, ToolServers
 _DATABASE_RETRY_S = 0.5
 _WAITS = Finish("tool_calls", Usage(), None)
 _NO_SUCH_TOOL = "Error: there is no such tool."
-_REFUSED = "The user did not allow this call, so it was not made."
 
 Tools: TypeAlias = Mapping[str, ServerTool]
 """By the names that models know."""
@@ -56,7 +57,7 @@ class ToolLoop:
         Raises:
             ProviderFailed: The model's provider failed.
             ToolServerFailed: A server that the run wants cannot be reached.
-            ToolCallSettled: The call that the run is to make is gone.
+            ToolCallSettled: A call that the run is to make is gone.
         """
         names = _servers(live)
         if not names:
@@ -88,11 +89,14 @@ class ToolLoop:
         request = await self._request(live, tools)
         crash_point("run.before_model")
         live.begin_answer()
+        ids = CallIds(request.messages)
         calls: list[ToolCall] = []
-        async with aclosing(self.models.stream(request)) as deltas:
+        is_whole = live.held.settings.get("whole", False)
+        stream = self.models.stream(request) if is_whole else stream_shortened(self.models, request)
+        async with aclosing(stream) as deltas:
             async for delta in deltas:
-                if tools is not None and isinstance(delta, ToolCall):
-                    calls.append(delta)
+                if isinstance(delta, ToolCall):
+                    calls.append(_called(delta, ids.take(delta.call_id), live, tools))
                     continue
                 is_first = live.received == 0
                 live.hear(delta)
@@ -102,27 +106,33 @@ class ToolLoop:
                     await self.writer.room(live)
         if not calls:
             return False
-        for call in _named_apart(calls, live):
+        # Together, for all of them are stored before the first is made.
+        for call in calls:
             live.hear(call)
-        return True
+        self.writer.heard(live)
+        return tools is not None
 
     async def _decide(self, live: LiveRun, tools: Tools) -> bool:
-        """Do as the user decided about a call; return whether the model can be asked then."""
-        held = live.held
-        decision = Decision.stored_in(held.settings)
-        if decision is None:
+        """Do as the user decided about calls; return whether the model can be asked then."""
+        decisions = Decision.stored_in(live.held.settings)
+        if not decisions:
             return True
         await self._store(live)
-        calls = await self._open_calls(live)
-        call = next((each for each in calls if each.call_id == decision.call_id), None)
-        if call is None:
-            raise ToolCallSettled
-        if not any(isinstance(part, ToolResultPart) for part in live.answer.parts):
-            if decision.is_approved:
-                await self._call(live, call, tools, may_have_begun=held.attempt > 1)
+        answered = {part.call_id for part in live.answer.parts if isinstance(part, ToolResultPart)}
+        waiting = {call.call_id for call in await self._open_calls(live)}
+        may_have_begun = live.held.attempt > 1
+        for decision in decisions:
+            if decision.call.call_id in answered:
+                continue
+            if decision.call.call_id not in waiting:
+                raise ToolCallSettled
+            if decision.verdict.is_approved:
+                await self._call(live, decision.call, tools, may_have_begun=may_have_begun)
             else:
-                await self._take(live, call, _REFUSED)
-        return len(calls) == 1 or self._wait(live)
+                await self._take(live, decision.call, refusal(decision))
+            may_have_begun = False
+        waiting -= {decision.call.call_id for decision in decisions}
+        return not waiting or self._wait(live)
 
     async def _make_calls(self, live: LiveRun, tools: Tools, *, is_retry: bool = False) -> bool:
         """Make the calls that may be made; return whether the model can be asked again.
@@ -143,8 +153,7 @@ class ToolLoop:
             return self._wait(live)
         waits, may_have_begun = False, is_retry
         for call in calls:
-            tool = tools.get(call.name)
-            if call.server is None or (tool is not None and tool.approval is Approval.ASK):
+            if call.server is None or call.approval is not None:
                 waits = True
                 continue
             await self._call(live, call, tools, may_have_begun=may_have_begun)
@@ -181,19 +190,13 @@ class ToolLoop:
         if live.is_lost:
             raise asyncio.CancelledError
 
-    async def _open_calls(self, live: LiveRun) -> list[ToolCallPart]:
+    async def _open_calls(self, live: LiveRun) -> Sequence[ToolCallPart]:
         held = live.held
+        tip = Tip(held.conversation_id, held.prompt_id, held.user_id)
         while True:
             try:
                 async with self.database.reading() as work:
-                    return list(
-                        await find_open_calls(
-                            work,
-                            held.conversation_id,
-                            tip_id=held.prompt_id,
-                            user_id=held.user_id,
-                        )
-                    )
+                    return await find_open_calls(work, tip)
             except Unavailable:
                 await asyncio.sleep(_DATABASE_RETRY_S)
 
@@ -210,6 +213,7 @@ class ToolLoop:
             context_tokens=self.models.info(held.model_type).context_tokens,
             answer_tokens=settings.max_tokens,
             so_far=kept,
+            is_whole=held.settings.get("whole", False),
         )
         while True:
             try:
@@ -246,19 +250,17 @@ def _split(live: LiveRun) -> tuple[Sequence[Part], Sequence[Part]]:
     return split(parts) if _servers(live) else ((), parts)
 
 
-def _named_apart(calls: Sequence[ToolCall], live: LiveRun) -> Iterator[ToolCall]:
-    """Yield calls with who makes them, and ids that no other call of the answer has.
-
-    Some models number their calls anew in each answer.
-    """
-    tooled = (ToolCallPart, ToolResultPart)
-    taken = {part.call_id for part in live.answer.parts if isinstance(part, tooled)}
-    for call in calls:
-        server = server_of(call.name)
-        ids = (f"{call.call_id}-{number}" for number in itertools.count(2))
-        call_id = next(id_ for id_ in itertools.chain((call.call_id,), ids) if id_ not in taken)
-        taken.add(call_id)
-        yield replace(call, call_id=call_id, server=server if server in _servers(live) else None)
+def _called(call: ToolCall, call_id: str, live: LiveRun, tools: Tools | None) -> ToolCall:
+    """Return a model's call with its id here, who makes it, and whether the user is asked first."""
+    server = server_of(call.name)
+    tool = tools.get(call.name) if tools else None
+    asks = tool is not None and tool.approval is Approval.ASK
+    return replace(
+        call,
+        call_id=call_id,
+        server=server if server in _servers(live) else None,
+        approval="ask" if asks else None,
+    )
 
 
 def _for_the_rest(settings: ModelSettings, live: LiveRun) -> ModelSettings:

@@ -13,7 +13,7 @@ Driver: TypeAlias = "PoolConnectionProxy[Row]"
 
 
 class Row(asyncpg.Record):
-    """A row whose columns are attributes."""
+    """A row whose columns are attributes, too; where many rows are read, `row["id"]` is quicker."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  a column is of any type
         """Return a column."""
@@ -26,10 +26,10 @@ class Row(asyncpg.Record):
 class Connection:
     """Runs statements, one at a time."""
 
-    __slots__ = ("_driver", "_timeout_s")
+    __slots__ = ("_timeout_s", "driver")
 
     def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+        self.driver = driver
         self._timeout_s: float | None = None  # the pool's own
 
     async def be_patient(self, statement_s: float) -> None:
@@ -39,17 +39,21 @@ class Connection:
         """
         self._timeout_s = statement_s
         milliseconds = round(statement_s * 1000)
-        await self._driver.execute(f"SET LOCAL statement_timeout = {milliseconds:d}")
+        await self.driver.execute(f"SET LOCAL statement_timeout = {milliseconds:d}")
+
+    def hurry(self) -> None:
+        """Forget that this transaction was patient: it has ended."""
+        self._timeout_s = None
 
     async def all(self, query: Statement, **parameters: Any) -> list[Row]:  # noqa: ANN401  a value of any type
         """Return every row."""
         arguments = query.arguments(parameters)
-        return await self._driver.fetch(query.sql, *arguments, timeout=self._timeout_s)
+        return await self.driver.fetch(query.sql, *arguments, timeout=self._timeout_s)
 
     async def first(self, query: Statement, **parameters: Any) -> Row | None:  # noqa: ANN401  a value of any type
         """Return the first row, or None."""
         arguments = query.arguments(parameters)
-        return await self._driver.fetchrow(query.sql, *arguments, timeout=self._timeout_s)
+        return await self.driver.fetchrow(query.sql, *arguments, timeout=self._timeout_s)
 
     async def one(self, query: Statement, **parameters: Any) -> Row:  # noqa: ANN401  a value of any type
         """Return the row that is certainly there."""
@@ -60,6 +64,6 @@ class Connection:
     async def run(self, query: Statement, **parameters: Any) -> int:  # noqa: ANN401  a value of any type
         """Run it and return the number of rows it changed."""
         arguments = query.arguments(parameters)
-        status = await self._driver.execute(query.sql, *arguments, timeout=self._timeout_s)
+        status = await self.driver.execute(query.sql, *arguments, timeout=self._timeout_s)
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0

@@ -65,6 +65,9 @@ class Database:
         self._pool = pool
         self._limits = limits
         self._turns = Turns(limits.pool_size, stuck_s=limits.stuck_s, wait_s=limits.turn_s)
+        self._idle: list[UnitOfWork] = []
+        """On connections that are the pool's to make and to close, but not to look after between
+        two uses: that would cost as much as the statement."""
         self._deletions = asyncio.Semaphore(limits.deletions)
         self.dsn = dsn
 
@@ -117,6 +120,8 @@ class Database:
         """Close every connection; those that do not answer are cut."""
         try:
             async with asyncio.timeout(_CLOSE_S):
+                while self._idle:
+                    await self._pool.release(self._idle.pop().connection.driver)
                 await self._pool.close()
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             self._pool.terminate()
@@ -130,11 +135,12 @@ class Database:
             OutcomeUnknown: The connection broke during the commit.
             TertuliaError: As `sqlstates.translated` says.
         """
-        async with self._connection() as driver:
+        async with self.reading() as work:
+            driver = work.connection.driver
             transaction = driver.transaction()
             await transaction.start()
             try:
-                yield UnitOfWork(Connection(driver))
+                yield work
             except BaseException as error:
                 # Asking a connection that did not answer to roll back would only wait again;
                 # cutting it makes PostgreSQL roll back by itself.
@@ -145,12 +151,25 @@ class Database:
                 raise
             try:
                 await transaction.commit()
-            except asyncpg.PostgresError as error:
-                if (error.sqlstate or "").startswith(("08", "57")):
+            except Exception as error:
+                if _hides_the_outcome(error):
                     raise OutcomeUnknown from error
                 raise
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator[UnitOfWork]:
+        """Run one statement that changes something: a transaction in one round trip.
+
+        Raises:
+            OutcomeUnknown: The connection broke before the answer came.
+            TertuliaError: As `sqlstates.translated` says.
+        """
+        async with self.reading() as work:
+            try:
+                yield work
             except Exception as error:
-                if breaks_connection(error):
+                if _hides_the_outcome(error):
+                    _cut(work.connection.driver)
                     raise OutcomeUnknown from error
                 raise
 
@@ -162,25 +181,24 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[UnitOfWork]:
-        """Run single statements, each its own transaction: what most reads need."""
-        async with self._connection() as driver:
-            yield UnitOfWork(Connection(driver))
+        """Run single statements, each its own transaction: what most reads need.
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncGenerator[Driver]:
+        Raises:
+            TertuliaError: As `sqlstates.translated` says.
+        """
         assert not _open.get(), "a unit of work is already open in this task"
         token = _open.set(True)
         try:
             async with self._turns:
-                driver = await self._acquire()
+                work = await self._take()
                 try:
-                    yield driver
+                    yield work
                 except BaseException as error:
                     if breaks_connection(error):
-                        _cut(driver)
+                        _cut(work.connection.driver)
                     raise
                 finally:
-                    await self._release(driver)
+                    await self._give_back(work)
         except asyncpg.PostgresError as error:
             raise translated(error) or error from error
         except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
@@ -188,17 +206,35 @@ class Database:
         finally:
             _open.reset(token)
 
-    async def _acquire(self) -> Driver:
+    async def _take(self) -> UnitOfWork:
+        while self._idle:
+            work = self._idle.pop()
+            if _is_open(work.connection.driver):
+                return work
+            await self._pool.release(work.connection.driver)
         try:
-            return await self._pool.acquire(timeout=self._limits.connect_s)
+            driver = await self._pool.acquire(timeout=self._limits.connect_s)
         except TimeoutError as error:
             raise DatabaseUnavailable from error
+        return UnitOfWork(Connection(driver))
 
-    async def _release(self, driver: Driver) -> None:
-        if _is_open(driver) and driver.is_in_transaction():
+    async def _give_back(self, work: UnitOfWork) -> None:
+        driver = work.connection.driver
+        if _is_open(driver):
+            if not driver.is_in_transaction():
+                work.connection.hurry()
+                self._idle.append(work)
+                return
             _cut(driver)
         # Shielded: a connection must find its way back even when its task is being cancelled.
         await asyncio.shield(self._pool.release(driver, timeout=self._limits.connect_s))
+
+
+def _hides_the_outcome(error: Exception) -> bool:
+    """Whether what was to be committed may have been."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(("08", "57"))
+    return breaks_connection(error)
 
 
 def _is_open(driver: Driver) -> bool:
@@ -236,9 +272,12 @@ def retried(
 
 
 async def _prepare(driver: "asyncpg.Connection[Row]") -> None:
-    await driver.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
-    )
+    await driver.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=_json)
+
+
+def _json(text: str) -> object:
+    # What most rows hold.
+    return {} if text == "{}" else json.loads(text)
 
 
 async def _nothing(_driver: "asyncpg.Connection[Row]") -> None:

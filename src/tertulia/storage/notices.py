@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -22,9 +22,21 @@ from tertulia.storage.repositories.leases import HeldRun
 from tertulia.storage.statements import statement
 
 CHANNEL = "tertulia"
+_PAUSE_S = 0.01
+# Between two statements, so that those who are busy send few; the first notice goes at once.
 _RUNS_IN_A_NOTICE = 150  # of 39 bytes each; PostgreSQL takes 8,000 bytes.
+# What is temporary is told to nobody: who follows its run is told so by the run. What happened in
+# a conversation that is gone by now is not told either, but for its end.
 _NOTIFY = statement(
-    "SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS text[])) payload"
+    """
+    SELECT pg_notify(:channel, notice.payload)
+    FROM unnest(CAST(:payloads AS text[]), CAST(:conversation_ids AS uuid[]),
+        CAST(:user_ids AS uuid[])) AS notice (payload, conversation_id, user_id)
+    WHERE notice.conversation_id IS NULL OR (
+        SELECT c.retention <> 'temporary' FROM conversations c
+        WHERE c.id = notice.conversation_id AND c.user_id = notice.user_id
+    )
+    """
 )
 
 log = structlog.get_logger(__name__)
@@ -44,12 +56,20 @@ Change = Literal[
 ]
 
 
+class _Waiting(NamedTuple):
+    """A notice to be sent; one that names a conversation only if that is there, and lasts."""
+
+    payload: str
+    conversation_id: UUID | None = None
+    user_id: UUID | None = None
+
+
 @dataclass(slots=True)
 class Notifier:
     """Sends notices, all that gather while the last were sent in one statement."""
 
     database: Database
-    _waiting: list[str] = field(default_factory=list[str])
+    _waiting: list[_Waiting] = field(default_factory=list[_Waiting])
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stored(self, run_ids: Iterable[UUID]) -> None:
@@ -73,7 +93,10 @@ class Notifier:
         message_id: UUID | None = None,
         run_id: UUID | None = None,
     ) -> None:
-        """Something happened in a user's conversation."""
+        """Something happened in a user's conversation; of a temporary one nobody is told.
+
+        But `conversation.deleted` is told as it is: what is gone cannot be asked.
+        """
         notice = {
             "kind": "changed",
             "what": what,
@@ -84,7 +107,10 @@ class Notifier:
             notice["message_id"] = str(message_id)
         if run_id is not None:
             notice["run_id"] = str(run_id)
-        self._send(notice)
+        if what == "conversation.deleted":
+            self._send(notice)
+        else:
+            self._send(notice, conversation_id, user_id)
 
     def run_changed(self, what: Change, run: Run | HeldRun) -> None:
         """The same of a run."""
@@ -101,9 +127,11 @@ class Notifier:
         for begin in range(0, len(ids), _RUNS_IN_A_NOTICE):
             self._send({"kind": kind, "run_ids": ids[begin : begin + _RUNS_IN_A_NOTICE]})
 
-    def _send(self, notice: Notice) -> None:
+    def _send(
+        self, notice: Notice, conversation_id: UUID | None = None, user_id: UUID | None = None
+    ) -> None:
         payload = json.dumps(notice, separators=(",", ":"))
-        self._waiting.append(payload)
+        self._waiting.append(_Waiting(payload, conversation_id, user_id))
         self._wake.set()
 
     async def run(self) -> None:
@@ -112,17 +140,24 @@ class Notifier:
             await self._wake.wait()
             self._wake.clear()
             await self.flush()
+            await asyncio.sleep(_PAUSE_S)
 
     async def flush(self) -> None:
         """Send what waits. Never fails; what cannot be sent is lost."""
-        payloads, self._waiting = self._waiting, []
-        if not payloads:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
             return
         try:
             async with self.database.reading() as work:
-                await work.connection.all(_NOTIFY, channel=CHANNEL, payloads=payloads)
+                await work.connection.all(
+                    _NOTIFY,
+                    channel=CHANNEL,
+                    payloads=[each.payload for each in waiting],
+                    conversation_ids=[each.conversation_id for each in waiting],
+                    user_ids=[each.user_id for each in waiting],
+                )
         except Exception as error:  # noqa: BLE001  whatever it is, notices are only hints
-            log.debug("notices lost", count=len(payloads), error=type(error).__name__)
+            log.debug("notices lost", count=len(waiting), error=type(error).__name__)
 
 
 @dataclass(slots=True)

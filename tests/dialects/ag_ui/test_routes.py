@@ -84,6 +84,36 @@ async def test_the_clients_tools_are_called_and_their_results_gone_on_with(
     assert roles == ["user", "assistant", "tool", "assistant"]
 
 
+async def test_a_result_answers_a_call_that_was_made(ana: Person) -> None:
+    agent = Agent(ana)
+    call = {"name": "look_up", "arguments": "{}", "id": "c1"}
+    await agent.say(script("ag-own", tool_calls=[call], then=[{"text": "Sunny."}]), tools=[TOOL])
+    asked = list(agent.messages)
+    for result in (
+        [says("x", "r1", role="tool", toolCallId="nobody")],
+        [says("x", f"r{at}", role="tool", toolCallId="c1") for at in range(2)],
+    ):
+        agent.messages = [*asked, *result]
+        refused = await agent.post()
+        assert refused.status_code == 422
+        field = f"body.messages[{1 + len(result)}].toolCallId"
+        assert refused.json()["errors"][0]["field"] == field
+    assert len(await agent.history()) == 2
+    agent.messages = [*asked, says("x", "r1", role="tool", toolCallId="c1")]
+    await agent.run(tools=[TOOL])
+    assert agent.messages[-1]["content"] == "Sunny."
+
+
+async def test_the_same_message_posted_at_once_is_stored_once(ana: Person) -> None:
+    agent = Agent(ana)
+    agent.messages = [says(script("ag-twice", text="Once"))]
+    answers = await asyncio.gather(*(agent.post() for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    ends = [events_of(answer.text)[-1] for answer in answers]
+    assert any(end.get("result", {}).get("finishReason") == "stop" for end in ends)
+    assert [each["role"] for each in await agent.history()] == ["user", "assistant"]
+
+
 async def test_a_run_ends_with_its_client(server: Server, ana: Person) -> None:
     agent = Agent(ana)
     agent.messages = [says(script("ag-abort", text="word " * 3_000, pace_ms=20))]
@@ -202,6 +232,8 @@ def _tool(**more: Any) -> list[Json]:  # noqa: ANN401  JSON
     [
         ({"threadId": ""}, "body.threadId"),
         ({"threadId": "a/b"}, "body.threadId"),
+        ({"threadId": "a%2Fb"}, "body.threadId"),
+        ({"threadId": ".."}, "body.threadId"),
         ({"runId": 3}, "body.runId"),
         ({"messages": []}, "body.messages"),
         ({"messages": [says("Hi", role="assistant")]}, "body.messages"),

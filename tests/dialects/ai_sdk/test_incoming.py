@@ -8,6 +8,7 @@ from tertulia.dialects.ai_sdk.incoming import FILES_MAX, approvals, tool_results
 from tertulia.dialects.ai_sdk.schemas import UIMessage
 from tertulia.domain.errors import Invalid
 from tertulia.domain.parts import FilePart, TextPart, ToolResultPart
+from tertulia.runs.send import Verdict
 from tests.kit.provider_script import Json
 
 FIELD = "body.messages[3]"
@@ -105,4 +106,11 @@ def test_only_a_clear_word_is_an_approval() -> None:
         {**tool("approval-responded", approval={"approved": "yes"}), "toolCallId": "f"},
         role="assistant",
     )
-    assert approvals(said) == {"c": True, "d": False}
+    assert approvals(said, FIELD) == {"c": Verdict(True), "d": Verdict(False)}
+
+
+def test_a_reason_is_bounded() -> None:
+    approval = {"approved": False, "reason": "x" * 1_001}
+    with pytest.raises(Invalid) as wrong:
+        approvals(message(tool("approval-responded", approval=approval)), FIELD)
+    assert wrong.value.field == f"{FIELD}.parts[0].approval.reason"

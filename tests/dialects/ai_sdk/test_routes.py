@@ -70,6 +70,34 @@ async def test_the_model_settings_and_metadata_of_the_body_are_used(
     assert body["tools"] == [TOOL]
 
 
+async def test_the_same_message_posted_at_once_is_stored_once(ana: Person) -> None:
+    chat = new_chat(ana)
+    messages = [said(script("ui-twice", text="Once"))]
+    answers = await asyncio.gather(*(chat.post(messages) for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert "Once" in [text_of(read(chunks_of(answer.text))) for answer in answers]
+    [_, shown] = await chat.history()
+    assert text_of(shown) == "Once"
+
+
+async def test_the_same_message_posted_at_once_is_refused_by_name_if_it_may_not_interrupt(
+    ana: Person,
+) -> None:
+    chat = new_chat(ana)
+    messages = [said(script("ui-reject", text="Once", pace_ms=200))]
+    answers = await asyncio.gather(*(chat.post(messages, onBusy="reject") for _ in range(8)))
+    codes = sorted(answer.status_code for answer in answers)
+    assert codes == [200] + [409] * 7
+    refused = {answer.json()["code"] for answer in answers if answer.status_code == 409}
+    assert refused == {"run_active"}
+
+
+async def test_a_chat_whose_id_cannot_stand_in_an_address_is_refused(ana: Person) -> None:
+    for name in ("%2E%2E", "%252F"):
+        refused = await ana.call("GET", f"/ai-sdk/chat/{name}/messages")
+        assert refused.status_code in (404, 422), refused.text
+
+
 async def test_an_answer_is_resumed_from_its_start_and_gone_on_with_when_the_client_left(
     ana: Person,
 ) -> None:
@@ -305,6 +333,9 @@ def _body(**more: Any) -> Json:  # noqa: ANN401  JSON
         ({"messages": []}, "body.id"),
         (_body(id=""), "body.id"),
         (_body(id="a/b"), "body.id"),
+        (_body(id="a%2fb"), "body.id"),
+        (_body(id="."), "body.id"),
+        (_body(id=".."), "body.id"),
         (_body(id="x" * 201), "body.id"),
         (_body(modle="x"), "body.modle"),
         (_body(messages=[]), "body.messages"),

@@ -117,6 +117,15 @@ async def test_conversations_are_resources(ana: Talker, bob: Talker) -> None:
             await client.read_resource(uri)
 
 
+@pytest.mark.parametrize("method", ["tools/list", "resources/list", "resources/templates/list"])
+@pytest.mark.parametrize("cursor", ["nonsense", "", "x" * 5_000])
+async def test_a_cursor_that_was_never_given_is_refused(
+    ana: Talker, method: str, cursor: str
+) -> None:
+    answer = (await post(ana, body(method, cursor=cursor))).json()
+    assert answer["error"]["code"] == -32602
+
+
 async def test_two_users_things_never_meet(ana: Talker, bob: Talker) -> None:
     conversation = await ana.new_conversation()
     await ana.ask(conversation, "a secret of Ana's")

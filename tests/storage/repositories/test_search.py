@@ -29,7 +29,7 @@ async def converse(
         made = await work.conversations.create(
             new_id(), user_id=user, title=title, model_type=MODEL, retention=retention
         )
-        locked = await work.conversations.lock(made.id, user_id=user)
+        locked = await work.conversations.lock(made.id, user_id=user, also_temporary=True)
         new = [NewMessage(Role.USER, (TextPart(content),)) for content in contents]
         await work.messages.append_all(locked, new, parent=work.messages.head(locked))
     return made.id

@@ -1,18 +1,20 @@
 """What a run of AG-UI wants answered."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 from tertulia.conversations.messages import MessageService
+from tertulia.dialects.ag_ui.history import results_in, told_in
 from tertulia.dialects.ag_ui.schemas import PARTS_MAX, AgMessage, RunInput
 from tertulia.dialects.deciding import Decided
 from tertulia.dialects.placing import Placing, Said
-from tertulia.domain.conversations import Role
+from tertulia.domain.conversations import Message, Role
 from tertulia.domain.errors import Invalid
-from tertulia.domain.parts import FilePart, Part, TextPart, ToolCallPart, ToolResultPart
+from tertulia.domain.parts import FilePart, Part, TextPart, ToolResultPart
 from tertulia.runs.schemas import CONTENT_CHARS_MAX
-from tertulia.runs.send import Send
+from tertulia.runs.send import Send, Verdict
 
 FILES_MAX = 20
 """Of one message."""
@@ -22,13 +24,31 @@ _PASSED_OVER = ("activity", "reasoning")
 """Roles of what a client shows and nobody answers."""
 
 
+_Told: TypeAlias = tuple[str, AgMessage]
+"""A message that the client tells, and what it is called in an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What to have answered."""
+
+    send: Send
+    decided: Decided | None = None
+    """If there is something, this and the results of `send` are all that is asked."""
+    result_fields: Sequence[str] = ()
+    """What the calls of the new results are called in an error."""
+
+
 async def asked_for(
     run: RunInput, conversation_id: UUID, messages: MessageService, *, user_id: UUID
-) -> Send:
+) -> Asked:
     """Return what a run shall answer: tools' results and a user's message at the end.
 
+    Or what the user says to the calls that another run was interrupted for.
+
     Raises:
-        Invalid: There is nothing to answer, or what cannot be kept.
+        Invalid: There is nothing to answer, or what cannot be kept; or it allows a call and says
+            more at once, or the answer that asks is not in it.
     """
     placing = Placing(messages, conversation_id, user_id)
     told = [
@@ -40,48 +60,72 @@ async def asked_for(
     if told and told[-1][1].role == "user":
         field, message = told.pop()
         said.append(_user(message, field))
-    results: list[tuple[str, AgMessage]] = []
+    results: list[_Told] = []
     while told and told[-1][1].role == "tool":
         results.insert(0, told.pop())
-    if results:
-        said.insert(0, _tools(results))
+    shown_in, new = await _new_results(placing, results)
+    fields = [f"{field}.toolCallId" for field, _ in new]
+    outputs = _tools(new) if new else None
+    if run.resume and not _goes_on_without(run, said):
+        decided = await _decided(run, placing)
+        return Asked(Send(tool_results=_results_of(outputs)), decided, fields)
+    if outputs is not None:
+        said.insert(0, outputs)
+    if not said and shown_in is not None and shown_in.role is Role.TOOL:
+        # They were stored, and their answer never reached the client.
+        return Asked(Send(parent_id=shown_in.id))
     if not said:
         raise Invalid(
             "There is no user's message, and no tool's result, at the end of this",
             field="body.messages",
         )
-    return await placing.below(said, await _above(placing, told))
+    above = [shown_in.id] if shown_in is not None else await _above(placing, told)
+    return Asked(await placing.below(said, above), result_fields=fields)
 
 
-async def decisions_of(
-    run: RunInput, conversation_id: UUID, messages: MessageService, *, user_id: UUID
-) -> Sequence[Decided]:
-    """Return what a run says to the calls that another was interrupted for; nothing if it goes on.
-
-    Raises:
-        Invalid: It allows a call and says more at once, or the answer that asks is not in it.
-    """
-    entries = {entry.interrupt_id: entry.is_approval for entry in run.resume or ()}
-    answers = [message for message in run.messages if message.role == "assistant"]
-    if not entries:
-        return ()
-    if run.messages and run.messages[-1].role in ("user", "tool"):
-        if not any(entries.values()):
-            # The conversation goes on without the calls.
-            return ()
+def _goes_on_without(run: RunInput, said: Sequence[Said]) -> bool:
+    """Return whether the user says something else instead of allowing calls."""
+    if not said:
+        return False
+    if any(entry.is_approval for entry in run.resume or ()):
         raise Invalid("Say more when the calls have been made", field="body.resume")
-    placing = Placing(messages, conversation_id, user_id)
+    return True
+
+
+async def _decided(run: RunInput, placing: Placing) -> Decided:
+    answers = [message for message in run.messages if message.role == "assistant"]
     answer = await placing.find([answers[-1].id]) if answers else None
-    if answer is None or answer.generation is None:
-        raise Invalid("No answer here waits for this", field="body.resume")
-    return [
-        Decided(answer.generation.run_id, part, entries[part.call_id])
-        for part in answer.parts
-        if isinstance(part, ToolCallPart) and part.server is not None and part.call_id in entries
-    ]
+    verdicts = {each.interrupt_id: Verdict(each.is_approval) for each in run.resume or ()}
+    decided = None if answer is None else Decided.about(answer, verdicts)
+    for at, each in enumerate(run.resume or ()):
+        if decided is None or each.interrupt_id not in decided.verdicts:
+            wrong = f"body.resume[{at}].interruptId"
+            raise Invalid("The last answer here has not asked for this", field=wrong)
+    assert decided is not None, "there are entries"
+    return decided
 
 
-async def _above(placing: Placing, told: Sequence[tuple[str, AgMessage]]) -> Sequence[UUID]:
+async def _new_results(
+    placing: Placing, told: Sequence[_Told]
+) -> tuple[Message | None, Sequence[_Told]]:
+    """Return the stored message that the last of these results is shown from, and those after it.
+
+    Clients tell all that they show, also what this server's own tools have said.
+    """
+    places = [told_in(message.id) for _, message in told]
+    stored = await placing.find_ours([place[0] for place in places if place is not None])
+    for at in reversed(range(len(told))):
+        place = places[at]
+        message = stored.get(place[0]) if place is not None else None
+        if place is None or message is None:
+            continue
+        calls = [result.call_id for result in results_in(message)]
+        if calls[place[1] : place[1] + 1] == [told[at][1].tool_call_id]:
+            return message, told[at + 1 :]
+    return None, told
+
+
+async def _above(placing: Placing, told: Sequence[_Told]) -> Sequence[UUID]:
     """Return which message the new ones follow."""
     if not told:
         return ()
@@ -113,7 +157,12 @@ def _user(message: AgMessage, field: str) -> Said:
     return Said(message.id, Role.USER, parts)
 
 
-def _tools(results: Sequence[tuple[str, AgMessage]]) -> Said:
+def _results_of(outputs: Said | None) -> Sequence[ToolResultPart]:
+    parts = () if outputs is None else outputs.parts
+    return [part for part in parts if isinstance(part, ToolResultPart)]
+
+
+def _tools(results: Sequence[_Told]) -> Said:
     """Return the results that follow one answer as one message."""
     parts: list[Part] = []
     for field, message in results:

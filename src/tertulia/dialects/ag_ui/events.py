@@ -7,9 +7,8 @@ import msgspec
 
 from tertulia.dialects.ag_ui.history import reasoning_id, result_id
 from tertulia.dialects.ag_ui.schemas import AgMessage, RunInput
-from tertulia.domain.conversations import Message
 from tertulia.domain.models import Usage
-from tertulia.domain.parts import ToolCallPart, ToolResultPart
+from tertulia.domain.parts import ToolCallPart
 from tertulia.domain.runs import EventKind, Run, RunEvent, RunStatus
 from tertulia.llm.names import provider_of
 
@@ -43,19 +42,10 @@ class AgEvents:
         self._results = 0
         self._delta = b""
 
-    def begin(self, before: Sequence[Message] = ()) -> Iterator[bytes]:
-        """Yield how the run begins.
-
-        Args:
-            before: Answers that came before it in the same request, of nothing but results.
-        """
+    def begin(self) -> Iterator[bytes]:
+        """Yield how the run begins."""
         told = {} if self._asked.protocol_version is None else {"protocolVersion": PROTOCOL_VERSION}
         yield self._event("RUN_STARTED", **self._ids(), **told)
-        for message in before:
-            results = [part for part in message.parts if isinstance(part, ToolResultPart)]
-            for number, result in enumerate(results):
-                name = result_id(str(message.id), number)
-                yield self._result(name, result.call_id, result.content)
 
     def hear(self, event: RunEvent) -> Iterator[bytes]:
         """Yield what the next event of the run becomes."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
+from tertulia.dialects.client_ids import as_uuid
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.parts import (
     FilePart,
@@ -15,6 +17,7 @@ from tertulia.domain.parts import (
 )
 
 _BASE64 = ";base64"
+_NUMBER_CHARS_MAX = 6
 _MEDIA = ("image", "audio", "video")
 
 
@@ -42,6 +45,23 @@ def reasoning_id(message_id: str, number: int) -> str:
 def result_id(message_id: str, number: int) -> str:
     """Return what one of the results in a message is called, from 0."""
     return f"{message_id}-result-{number}"
+
+
+def told_in(name: str) -> tuple[UUID, int] | None:
+    """Return which message a result is shown from, and which of its results it is.
+
+    None: `result_id` has not made this name.
+    """
+    message_id, separator, number = name.rpartition("-result-")
+    id_ = as_uuid(message_id)
+    if not separator or id_ is None or not number.isdecimal() or len(number) > _NUMBER_CHARS_MAX:
+        return None
+    return id_, int(number)
+
+
+def results_in(message: Message) -> Sequence[ToolResultPart]:
+    """Return the results in a message, in the order of their numbers."""
+    return [part for part in message.parts if isinstance(part, ToolResultPart)]
 
 
 def _reasoning(name: str, parts: Sequence[Part]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """`/ag-ui`: where `HttpAgent` of AG-UI is pointed at."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -12,15 +12,15 @@ from starlette.requests import HTTPConnection
 
 from tertulia.auth.dependencies import CurrentUser, StillAllowed
 from tertulia.conversations.service import ConversationService
-from tertulia.dialects.ag_ui.asking import asked_for, decisions_of
+from tertulia.conversations.tool_calls import result_number
+from tertulia.dialects.ag_ui.asking import Asked, asked_for
 from tertulia.dialects.ag_ui.events import AgEvents
 from tertulia.dialects.ag_ui.history import shown
 from tertulia.dialects.ag_ui.schemas import RunInput
-from tertulia.dialects.client_ids import ID_CHARS_MAX, named
-from tertulia.dialects.deciding import decide
+from tertulia.dialects.client_ids import AddressableId, named
 from tertulia.dialects.openai.responses.service import Responses
+from tertulia.dialects.placing import asked_in_turn
 from tertulia.dialects.waiting import Waited
-from tertulia.domain.conversations import Message
 from tertulia.domain.errors import ConversationNotFound, Invalid, RunNotFound
 from tertulia.domain.runs import OnBusy, RunEvent
 from tertulia.http.idempotency import REPLAYED, Idempotent
@@ -29,7 +29,7 @@ from tertulia.http.sse import EventStreamResponse, StreamEvent
 from tertulia.runs.follower import Followed
 from tertulia.runs.live import RunEnded
 from tertulia.runs.send import Instructions, NewConversation
-from tertulia.runs.service import RunService
+from tertulia.runs.service import RunService, Started
 from tertulia.runs.wire import refusal
 
 _encode = msgspec.json.Encoder().encode
@@ -62,7 +62,6 @@ HeedsInstructions = Annotated[bool, Depends(_heeds_instructions)]
 async def run_agent(
     *,
     body: RunInput,
-    request: Request,
     user: CurrentUser,
     runs: Runs,
     conversations: Conversations,
@@ -77,14 +76,22 @@ async def run_agent(
     """
     thread = named(body.thread_id, within=user.id)
     props = body.forwarded_props
-    before: Sequence[Message] = ()
-    found = conversations.messages
-    if decisions := await decisions_of(body, thread.id, found, user_id=user.id):
-        request.state.take_time()
-        started, before = await decide(runs, decisions, user_id=user.id)
-    else:
+
+    async def find() -> Asked:
+        return await asked_for(body, thread.id, conversations.messages, user_id=user.id)
+
+    async def start(asked: Asked) -> Started:
+        results = asked.send.tool_results
+        if (decided := asked.decided) is not None:
+            return await runs.decide(
+                decided.run_id,
+                decided.verdicts,
+                user_id=user.id,
+                results=results,
+                idempotent=idempotent,
+            )
         send = replace(
-            await asked_for(body, thread.id, found, user_id=user.id),
+            asked.send,
             model_type=props.model,
             mcp=list(dict.fromkeys(props.mcp)),
             on_busy=OnBusy.INTERRUPT,
@@ -94,24 +101,24 @@ async def run_agent(
         where = thread.id
         if thread.is_made_up:
             where = NewConversation(id=thread.id, model_type=props.model)
-        try:
-            started = await runs.start(where, send, user_id=user.id, idempotent=idempotent)
-        except Invalid as error:
-            raise _as_asked(error) from error
+        return await runs.start(where, send, user_id=user.id, idempotent=idempotent)
+
+    started = await _started(find, start)
     run = started.run
     waited = Waited(runs, conversations, run, user.id)
     stream = EventStreamResponse(
-        _frames(AgEvents(run, body), waited.follow(), before),
+        _frames(AgEvents(run, body), waited.follow()),
         until=partial(refusal, still_allowed),
         headers=REPLAYED if started.is_replay else None,
     )
-    # With a key its client may ask again.
-    return waited.answered_by(stream) if idempotent is None else stream
+    # With a key its client may ask again; one that asks again does not end what another reads.
+    is_alone = idempotent is None and not started.is_replay
+    return waited.answered_by(stream) if is_alone else stream
 
 
 @router.get("/threads/{thread_id}/messages", response_model=list[dict[str, Any]])
 async def list_messages(
-    thread_id: Annotated[str, Path(min_length=1, max_length=ID_CHARS_MAX)],
+    thread_id: Annotated[AddressableId, Path()],
     request: Request,
     user: CurrentUser,
     conversations: Conversations,
@@ -142,20 +149,37 @@ async def list_messages(
     return Response(_encode(told), media_type="application/json", headers=headers)
 
 
-def _as_asked(error: Invalid) -> Invalid:
-    """Return an error with its field as this protocol calls it."""
-    if (error.field or "").startswith("body.mcp"):
-        field = f"body.forwardedProps{(error.field or '').removeprefix('body')}"
-        return Invalid(error.detail, field=field)
+async def _started(
+    find: Callable[[], Awaitable[Asked]], start: Callable[[Asked], Awaitable[Started]]
+) -> Started:
+    """Return the run that was started; what is wrong is called as this protocol calls it."""
+
+    async def start_named(asked: Asked) -> Started:
+        try:
+            return await start(asked)
+        except Invalid as error:
+            raise _as_asked(error, asked) from error
+
+    return (await asked_in_turn(find, start_named))[1]
+
+
+def _as_asked(error: Invalid, asked: Asked) -> Invalid:
+    field = error.field or ""
+    if field.startswith("body.mcp"):
+        return Invalid(error.detail, field=f"body.forwardedProps{field.removeprefix('body')}")
+    if (number := result_number(error)) is not None:
+        return Invalid(error.detail, field=asked.result_fields[number])
+    if field.startswith("body.tool_results"):
+        return Invalid(error.detail, field="body.messages")
     return error
 
 
 async def _frames(
-    events: AgEvents, followed: AsyncGenerator[Followed, None], before: Sequence[Message]
+    events: AgEvents, followed: AsyncGenerator[Followed, None]
 ) -> AsyncGenerator[StreamEvent, None]:
     has_ended = False
     async with aclosing(followed):
-        for event in events.begin(before):
+        for event in events.begin():
             yield _frame(event)
         async for item in followed:
             match item:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr
 from pydantic.alias_generators import to_camel
 
-from tertulia.dialects.client_ids import ID_CHARS_MAX
+from tertulia.dialects.client_ids import ID_CHARS_MAX, AddressableId
 from tertulia.domain.models import ModelSettings
 from tertulia.runs.schemas import McpServerName
 
@@ -17,11 +17,6 @@ CONTEXT_MAX = 50
 MCP_SERVERS_MAX = 16
 _TEXT_CHARS_MAX = 20_000
 
-ThreadId = Annotated[
-    StrictStr,
-    # A slash could not stand in the address of its messages.
-    Field(min_length=1, max_length=ID_CHARS_MAX, pattern=r"^[^/]+$"),
-]
 Id = Annotated[StrictStr, Field(min_length=1, max_length=ID_CHARS_MAX)]
 
 
@@ -96,7 +91,7 @@ def _fields_of(value: object) -> object:
 class RunInput(_Sent):
     """`RunAgentInput`."""
 
-    thread_id: ThreadId = Field(
+    thread_id: AddressableId = Field(
         description="A conversation's id, or one that the client made up for a new one."
     )
     run_id: Id

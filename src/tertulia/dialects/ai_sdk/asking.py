@@ -6,8 +6,14 @@ from typing import Any, cast
 from uuid import UUID
 
 from tertulia.conversations.messages import MessageService
+from tertulia.conversations.tool_calls import unanswered
 from tertulia.dialects.ai_sdk.history import UIHistory
-from tertulia.dialects.ai_sdk.incoming import approvals, tool_results, user_parts
+from tertulia.dialects.ai_sdk.incoming import (
+    approvals,
+    check_own_calls,
+    tool_results,
+    user_parts,
+)
 from tertulia.dialects.ai_sdk.schemas import ChatRequest, UIMessage, nothing_to_answer
 from tertulia.dialects.client_ids import as_uuid
 from tertulia.dialects.deciding import Decided
@@ -25,8 +31,10 @@ class Asked:
     send: Send
     continues: str | None = None
     """The client's id of it; None: the answer is a message of its own."""
-    decisions: Sequence[Decided] = ()
-    """If there are any, these are all that is asked."""
+    decided: Decided | None = None
+    """If there is something, this and the results of `send` are all that is asked."""
+    results_field: str = "body.messages"
+    """Where the client tells results of its tools, for errors."""
 
 
 async def asked_for(
@@ -69,7 +77,8 @@ class _Chat:
             raise nothing_to_answer("body.messages")
         match told[last].role:
             case "user":
-                return Asked(await self._said(last))
+                field = self.request.field_of(max(last - 1, 0))
+                return Asked(await self._said(last), results_field=f"{field}.parts")
             case "assistant":
                 return await self._after_tools(last)
             case "system":
@@ -95,7 +104,10 @@ class _Chat:
         answer = await self.placing.find(_names_of(before))
         if answer is None:
             return await self.placing.below(said, ())
-        if outputs := _outputs(before, answer, self.request.field_of(at - 1)):
+        field = self.request.field_of(at - 1)
+        if _last_of(before) == str(answer.id):
+            check_own_calls(before, field, calls=_own_calls(answer))
+        if outputs := _outputs(before, answer, field):
             said.insert(0, outputs)
         return await self.placing.below(said, [answer.id])
 
@@ -105,18 +117,24 @@ class _Chat:
         answer = await self.placing.find(_names_of(message))
         if answer is None:
             raise nothing_to_answer(field)
-        if decisions := await self._decisions(message, answer):
-            return Asked(Send(), continues=message.id, decisions=decisions)
         outputs = _outputs(message, answer, field)
+        results_field = f"{field}.parts"
+        if decided := await self._decided(message, answer, field):
+            results = () if outputs is None else outputs.parts
+            send = Send(tool_results=[r for r in results if isinstance(r, ToolResultPart)])
+            return Asked(send, message.id, decided, results_field)
+        if outputs is None or _last_of(message) == str(answer.id):
+            check_own_calls(message, field, calls=_own_calls(answer))
         if outputs is None:
             raise nothing_to_answer(field)
-        return Asked(await self.placing.below([outputs], [answer.id]), continues=message.id)
+        send = await self.placing.below([outputs], [answer.id])
+        return Asked(send, message.id, results_field=results_field)
 
-    async def _decisions(self, message: UIMessage, answer: Message) -> Sequence[Decided]:
+    async def _decided(self, message: UIMessage, answer: Message, field: str) -> Decided | None:
         """Return what the user decided about calls of this answer that wait for that."""
-        decided = approvals(message)
-        if not decided:
-            return ()
+        verdicts = approvals(message, field)
+        if not verdicts:
+            return None
         group = await UIHistory(self.placing.messages).group_of(answer, self.placing.user_id)
         answered = {
             part.call_id
@@ -124,16 +142,9 @@ class _Chat:
             for part in each.parts
             if isinstance(part, ToolResultPart)
         }
-        return [
-            Decided(each.generation.run_id, part, decided[part.call_id])
-            for each in group
-            if each.generation is not None
-            for part in each.parts
-            if isinstance(part, ToolCallPart)
-            and part.server is not None
-            and part.call_id in decided
-            and part.call_id not in answered
-        ]
+        waiting = {call_id: said for call_id, said in verdicts.items() if call_id not in answered}
+        found = (Decided.about(each, waiting) for each in reversed(group))
+        return next((decided for decided in found if decided is not None), None)
 
     def _ids_of_user(self, message: UIMessage, at: int) -> Sequence[UUID]:
         try:
@@ -158,12 +169,22 @@ def _outputs(message: UIMessage, answer: Message, field: str) -> Said | None:
     return Said(f"outputs of {answer.id}", Role.TOOL, results) if results else None
 
 
-def _names_of(message: UIMessage) -> list[str]:
-    """Return what may name the last message here that is shown as one answer there.
+def _own_calls(answer: Message) -> list[str]:
+    """Return the calls of an answer that this server makes and that have no result in it."""
+    return [call.call_id for call in unanswered(answer.parts) if call.server is not None]
 
-    An answer that went on after its tools is several messages here: the last is in its metadata.
+
+def _names_of(message: UIMessage) -> list[str]:
+    """Return what may name the last message here that is shown as one answer there."""
+    last = _last_of(message)
+    return [message.id] if last is None else [last, message.id]
+
+
+def _last_of(message: UIMessage) -> str | None:
+    """Return the id that an answer's metadata tells.
+
+    An answer that went on after its tools is several messages here: that is the last.
     """
     metadata: Any = message.metadata
     last = cast("dict[str, Any]", metadata).get("messageId") if isinstance(metadata, dict) else None
-    known = isinstance(last, str) and as_uuid(last) is not None
-    return [cast("str", last), message.id] if known else [message.id]
+    return last if isinstance(last, str) and as_uuid(last) is not None else None

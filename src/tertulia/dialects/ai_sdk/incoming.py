@@ -5,14 +5,18 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from tertulia.dialects.ai_sdk.schemas import UIMessage
+from tertulia.dialects.ai_sdk.steps import MALFORMED
+from tertulia.dialects.deciding import REASON_CHARS_MAX
 from tertulia.domain.errors import Invalid
 from tertulia.domain.parts import FilePart, Part, TextPart, ToolResultPart
 from tertulia.runs.schemas import CONTENT_CHARS_MAX
+from tertulia.runs.send import Verdict
 
 FILES_MAX = 20
 """Of one message."""
 _NAME_CHARS_MAX = 255
 _SCHEMES = ("data:", "https://", "http://")
+_ANSWERED = ("output-available", "output-error", "output-denied")
 
 
 def user_parts(message: UIMessage, field: str) -> tuple[Part, ...]:
@@ -68,16 +72,45 @@ def tool_results(
     return tuple(results.values())
 
 
-def approvals(message: UIMessage) -> Mapping[str, bool]:
-    """Return what the user said about calls that are made only with consent."""
-    told: dict[str, bool] = {}
-    for part in message.parts:
+def check_own_calls(message: UIMessage, field: str, *, calls: Collection[str]) -> None:
+    """Refuse a message that tells a result of one of these calls, which this server makes itself.
+
+    Raises:
+        Invalid: It does.
+    """
+    for number, part in enumerate(message.parts):
+        call_id = part.get("toolCallId")
+        is_malformed = part.get("errorText") == MALFORMED
+        if call_id not in calls or not _is_tool(part) or is_malformed:
+            continue
+        if part.get("state") in _ANSWERED:
+            raise Invalid(
+                f"The call {call_id!r} is this server's own: no client answers it",
+                field=f"{field}.parts[{number}]",
+            )
+
+
+def approvals(message: UIMessage, field: str) -> Mapping[str, Verdict]:
+    """Return what the user said about calls that are made only with consent.
+
+    Raises:
+        Invalid: A reason is too long.
+    """
+    told: dict[str, Verdict] = {}
+    for number, part in enumerate(message.parts):
         call_id, approval = part.get("toolCallId"), part.get("approval")
         if isinstance(call_id, str) and isinstance(approval, dict) and _is_tool(part):
-            approved = cast("Mapping[str, Any]", approval).get("approved")
-            if part.get("state") == "approval-responded" and isinstance(approved, bool):
-                told[call_id] = approved
+            said = cast("Mapping[str, Any]", approval)
+            if part.get("state") == "approval-responded" and isinstance(said.get("approved"), bool):
+                where = f"{field}.parts[{number}].approval"
+                told[call_id] = Verdict(said["approved"], _reason(said, where))
     return told
+
+
+def _reason(approval: Mapping[str, Any], field: str) -> str | None:
+    if approval.get("reason") is None:
+        return None
+    return _text(approval, "reason", field, limit=REASON_CHARS_MAX)
 
 
 def _is_tool(part: Mapping[str, Any]) -> bool:

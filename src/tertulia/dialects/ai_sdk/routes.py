@@ -1,6 +1,6 @@
 """`/ai-sdk/chat`: where `DefaultChatTransport` of AI SDK UI is pointed at."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any, cast
@@ -12,12 +12,12 @@ from starlette.requests import HTTPConnection
 
 from tertulia.auth.dependencies import CredentialsCheck, CurrentUser, StillAllowed
 from tertulia.conversations.service import ConversationService
-from tertulia.dialects.ai_sdk.asking import asked_for
+from tertulia.dialects.ai_sdk.asking import Asked, asked_for
 from tertulia.dialects.ai_sdk.chunks import DONE, UIChunks
 from tertulia.dialects.ai_sdk.history import UIHistory
 from tertulia.dialects.ai_sdk.schemas import ChatRequest, UIMessageResponse, nothing_to_answer
-from tertulia.dialects.client_ids import ID_CHARS_MAX, named
-from tertulia.dialects.deciding import decide
+from tertulia.dialects.client_ids import AddressableId, named
+from tertulia.dialects.placing import asked_in_turn
 from tertulia.domain.conversations import Message
 from tertulia.domain.errors import ConversationNotFound, Invalid
 from tertulia.domain.runs import Run, RunEvent
@@ -26,7 +26,7 @@ from tertulia.http.paging import Cursor, Limit, next_link
 from tertulia.http.sse import EventStreamResponse, StreamEvent
 from tertulia.runs.live import RunEnded
 from tertulia.runs.send import NewConversation
-from tertulia.runs.service import RunService
+from tertulia.runs.service import RunService, Started
 from tertulia.runs.wire import refusal
 
 PROTOCOL = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -55,12 +55,8 @@ async def _conversation_service(connection: HTTPConnection) -> ConversationServi
 Runs = Annotated[RunService, Depends(_run_service)]
 Conversations = Annotated[ConversationService, Depends(_conversation_service)]
 ChatId = Annotated[
-    str,
-    Path(
-        min_length=1,
-        max_length=ID_CHARS_MAX,
-        description="A conversation's id, or the one that the client made up for it.",
-    ),
+    AddressableId,
+    Path(description="A conversation's id, or the one that the client made up for it."),
 ]
 
 
@@ -68,7 +64,6 @@ ChatId = Annotated[
 async def send_message(
     *,
     body: ChatRequest,
-    request: Request,
     user: CurrentUser,
     runs: Runs,
     conversations: Conversations,
@@ -80,21 +75,26 @@ async def send_message(
     The answer goes on whether or not anybody reads; `GET …/{id}/stream` resumes it.
     """
     chat = named(body.id, within=user.id)
-    asked = await asked_for(body, chat.id, conversations.messages, user_id=user.id)
-    before: Sequence[Message] = ()
-    if asked.decisions:
-        request.state.take_time()
-        started, before = await decide(runs, asked.decisions, user_id=user.id)
-    else:
+
+    async def find() -> Asked:
+        return await asked_for(body, chat.id, conversations.messages, user_id=user.id)
+
+    async def start(asked: Asked) -> Started:
+        decided, send = asked.decided, asked.send
+        if decided is not None:
+            return await runs.decide(
+                decided.run_id,
+                decided.verdicts,
+                user_id=user.id,
+                results=send.tool_results,
+                idempotent=idempotent,
+            )
         where = chat.id
         if chat.is_made_up:
             where = NewConversation(id=chat.id, model_type=body.model, metadata=body.metadata)
-        try:
-            started = await runs.start(where, asked.send, user_id=user.id, idempotent=idempotent)
-        except Invalid as error:
-            if error.field in _NOTHING_TO_ANSWER:
-                raise nothing_to_answer("body.messages") from error
-            raise
+        return await runs.start(where, send, user_id=user.id, idempotent=idempotent)
+
+    asked, started = await _started(find, start)
     run = started.run
     return _stream(
         runs,
@@ -102,9 +102,8 @@ async def send_message(
         UIChunks(
             run,
             message_id=asked.continues or str(run.message_id),
-            calls=[decided.call for decided in asked.decisions],
+            calls=() if asked.decided is None else asked.decided.calls,
         ),
-        before=before,
         still_allowed=still_allowed,
         headers=REPLAYED if started.is_replay else {},
     )
@@ -177,6 +176,24 @@ async def list_messages(
         return Response(b"[]", media_type="application/json")
     headers = {} if page.next_cursor is None else {"Link": next_link(request, page.next_cursor)}
     return Response(_encode(page.items), media_type="application/json", headers=headers)
+
+
+async def _started(
+    find: Callable[[], Awaitable[Asked]], start: Callable[[Asked], Awaitable[Started]]
+) -> tuple[Asked, Started]:
+    """Return what was asked and the run that it started; errors are named as clients know it."""
+
+    async def start_named(asked: Asked) -> Started:
+        try:
+            return await start(asked)
+        except Invalid as error:
+            if error.field in _NOTHING_TO_ANSWER:
+                raise nothing_to_answer("body.messages") from error
+            if (error.field or "").startswith("body.tool_results"):
+                raise Invalid(error.detail, field=asked.results_field) from error
+            raise
+
+    return await asked_in_turn(find, start_named)
 
 
 async def _newest(runs: RunService, chat_id: str, user_id: UUID) -> Run | None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
 from pydantic.alias_generators import to_camel
 
-from tertulia.dialects.client_ids import ID_CHARS_MAX
+from tertulia.dialects.client_ids import ID_CHARS_MAX, AddressableId
 from tertulia.domain.errors import Invalid
 from tertulia.domain.models import ModelSettings
 from tertulia.domain.runs import OnBusy
@@ -18,11 +18,6 @@ TOOLS_MAX = 128
 MCP_SERVERS_MAX = 16
 METADATA_MAX = 16
 
-ChatId = Annotated[
-    StrictStr,
-    # A slash could not stand in the address of its stream.
-    Field(min_length=1, max_length=ID_CHARS_MAX, pattern=r"^[^/]+$", examples=["x3Fk9"]),
-]
 MessageId = Annotated[StrictStr, Field(min_length=1, max_length=ID_CHARS_MAX)]
 Metadata = Annotated[
     dict[
@@ -49,8 +44,9 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
 
-    id: ChatId = Field(
-        description="A conversation's id, or one that the client made up for a new one."
+    id: AddressableId = Field(
+        description="A conversation's id, or one that the client made up for a new one.",
+        examples=["x3Fk9"],
     )
     messages: Annotated[list[UIMessage], Field(max_length=MESSAGES_MAX)] = Field(
         default=[],

@@ -1,6 +1,6 @@
 """The library in the SDK's words: tools and resources."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
@@ -42,11 +42,13 @@ from tertulia.dialects.mcp.shapes import (
     ReadArguments,
     SearchArguments,
 )
-from tertulia.domain.errors import ConversationNotFound, TertuliaError
+from tertulia.domain.errors import ConversationNotFound, Invalid, TertuliaError
 from tertulia.storage.repositories.search import SEARCHED_CONVERSATIONS, SEARCHED_MESSAGES
 
 _URI = "tertulia://conversations/"
 _JSON = "application/json"
+_NO_SUCH_RESOURCE = "Resource not found"
+_NO_SUCH_CURSOR = "The cursor is not one of this list's"
 _READ_ONLY = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
 )
@@ -84,13 +86,35 @@ class _Described:
 
 def build_server(library: Library) -> Server[Any]:
     """Return the server; who asks is read from each request."""
-    tools = {tool.name: tool for tool in _tools(library)}
+    answers = _Answers(library, {tool.name: tool for tool in _tools(library)})
+    return Server(
+        "tertulia",
+        title="Tertulia",
+        version=__version__,
+        instructions=_INSTRUCTIONS,
+        on_list_tools=answers.list_tools,
+        on_call_tool=answers.call_tool,
+        on_list_resources=answers.list_resources,
+        on_list_resource_templates=answers.list_templates,
+        on_read_resource=answers.read_resource,
+    )
 
-    async def list_tools(_context: Context, _params: PaginatedRequestParams | None) -> Any:  # noqa: ANN401  the SDK's name for what is returned
-        return ListToolsResult(tools=[tool.shown() for tool in tools.values()])
 
-    async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
-        tool = tools.get(params.name)
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What is answered to each of the protocol's requests."""
+
+    library: Library
+    tools: Mapping[str, _Described]
+
+    async def list_tools(
+        self, _context: Context, params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        _check_only_page(params)
+        return ListToolsResult(tools=[tool.shown() for tool in self.tools.values()])
+
+    async def call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
+        tool = self.tools.get(params.name)
         if tool is None:
             raise MCPError(INVALID_PARAMS, "Unknown tool")
         try:
@@ -108,11 +132,11 @@ def build_server(library: Library) -> Server[Any]:
         return CallToolResult(content=[text], structured_content=answer.model_dump(mode="json"))
 
     async def list_resources(
-        context: Context, params: PaginatedRequestParams | None
+        self, context: Context, params: PaginatedRequestParams | None
     ) -> ListResourcesResult:
         cursor = params.cursor if params is not None else None
-        asked = _parsed(ListArguments, limit=PAGE_MAX, cursor=cursor)
-        page = await _answered(library.list(asked, user_id=_user_id(context)))
+        asked = _parsed(ListArguments, _NO_SUCH_CURSOR, limit=PAGE_MAX, cursor=cursor)
+        page = await _answered(self.library.list(asked, user_id=_user_id(context)))
         resources = [
             Resource(uri=f"{_URI}{each.id}", name=str(each.id), title=each.title, mime_type=_JSON)
             for each in page.conversations
@@ -120,8 +144,9 @@ def build_server(library: Library) -> Server[Any]:
         return ListResourcesResult(resources=resources, next_cursor=page.next_cursor)
 
     async def list_templates(
-        _context: Context, _params: PaginatedRequestParams | None
+        self, _context: Context, params: PaginatedRequestParams | None
     ) -> ListResourceTemplatesResult:
+        _check_only_page(params)
         template = ResourceTemplate(
             uri_template=f"{_URI}{{conversation_id}}",
             name="conversation",
@@ -131,31 +156,20 @@ def build_server(library: Library) -> Server[Any]:
         return ListResourceTemplatesResult(resource_templates=[template])
 
     async def read_resource(
-        context: Context, params: ReadResourceRequestParams
+        self, context: Context, params: ReadResourceRequestParams
     ) -> ReadResourceResult:
         uri = str(params.uri)
         asked = _parsed(
             ReadArguments,
+            _NO_SUCH_RESOURCE,
             conversation_id=uri.removeprefix(_URI) if uri.startswith(_URI) else "",
             limit=PAGE_MAX,
         )
-        page = await _answered(library.read(asked, user_id=_user_id(context)))
+        page = await _answered(self.library.read(asked, user_id=_user_id(context)))
         text = page.model_dump_json()
         return ReadResourceResult(
             contents=[TextResourceContents(uri=uri, mime_type=_JSON, text=text)]
         )
-
-    return Server(
-        "tertulia",
-        title="Tertulia",
-        version=__version__,
-        instructions=_INSTRUCTIONS,
-        on_list_tools=list_tools,
-        on_call_tool=call_tool,
-        on_list_resources=list_resources,
-        on_list_resource_templates=list_templates,
-        on_read_resource=read_resource,
-    )
 
 
 def _tools(library: Library) -> Sequence[_Described]:
@@ -194,20 +208,27 @@ def _user_id(context: Context) -> UUID:
     return cast("Request", context.request).state.mcp_user_id
 
 
-def _parsed(model: type[Any], **fields: object) -> Any:  # noqa: ANN401  one of these models
+def _check_only_page(params: PaginatedRequestParams | None) -> None:
+    """Refuse a cursor where there is one page only: none was ever given."""
+    if params is not None and params.cursor is not None:
+        raise MCPError(INVALID_PARAMS, _NO_SUCH_CURSOR)
+
+
+def _parsed(model: type[Any], wrong: str, **fields: object) -> Any:  # noqa: ANN401  one of these models
     try:
         return model.model_validate(fields)
     except ValidationError:
-        raise MCPError(INVALID_PARAMS, "Resource not found") from None
+        raise MCPError(INVALID_PARAMS, wrong) from None
 
 
 async def _answered(answer: Awaitable[Any]) -> Any:  # noqa: ANN401  as the library answers
     try:
         return await answer
     except ConversationNotFound:
-        raise MCPError(INVALID_PARAMS, "Resource not found") from None
+        raise MCPError(INVALID_PARAMS, _NO_SUCH_RESOURCE) from None
     except TertuliaError as error:
-        raise MCPError(INTERNAL_ERROR, error.detail) from None
+        code = INVALID_PARAMS if isinstance(error, Invalid) else INTERNAL_ERROR
+        raise MCPError(code, error.detail) from None
     except Exception:
         log.exception("mcp resource failed")
         raise MCPError(INTERNAL_ERROR, "An internal error") from None

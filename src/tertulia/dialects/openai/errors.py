@@ -25,6 +25,7 @@ _BY_MESSAGE: Mapping[str, str] = {
 }
 """What pydantic says, in OpenAI's codes."""
 _BY_CODE: Mapping[str, str] = {
+    "context_too_long": "context_length_exceeded",
     "invalid_request": "invalid_value",
     "unauthenticated": "invalid_api_key",
     "route_not_found": "unknown_url",

@@ -38,7 +38,7 @@ def conversation_id(id_: UUID) -> str:
 
 
 def item_id(prefix: str, message_id: UUID, index: int) -> str:
-    """Return the name of an item: `msg`, `rs`, `fc` or `fco` say what it is."""
+    """Return the name of an item: `msg`, `rs`, `fc`, `fco`, `mcp` or `mcpr` say what it is."""
     return f"{prefix}_{message_id.hex}" + (f"_{index}" if index else "")
 
 

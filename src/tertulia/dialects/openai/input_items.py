@@ -6,8 +6,9 @@ import zlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictStr, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictStr, Tag
 
+from tertulia.dialects.deciding import REASON_CHARS_MAX
 from tertulia.domain.conversations import NewMessage, Role
 from tertulia.domain.errors import Invalid
 from tertulia.domain.parts import (
@@ -27,6 +28,7 @@ EXPANDED_CHARS_MAX = 8 * 1024 * 1024
 CONTENTS_MAX = 500
 """Of one message."""
 _SUMMARY_CHARS_MAX = 1_000_000
+_SUMMARY_LEAD = "Summary of the conversation so far:\n"
 _NO_SUCH_ITEM = "No item of this type can be kept here"
 _COMPACTED = "tertulia1."
 """With this begins what is inside a compaction item."""
@@ -141,6 +143,22 @@ class InputServerCall(_Sent):
     name: Name
     arguments: StrictStr
     output: StrictStr | None = None
+    approval_request_id: ItemId | None = None
+
+
+class InputApprovalRequest(_Sent):
+    """A question of this server's whether it may make a call."""
+
+    type: Literal["mcp_approval_request"]
+
+
+class InputApproval(_Sent):
+    """What the user says to it."""
+
+    type: Literal["mcp_approval_response"]
+    approval_request_id: ItemId
+    approve: StrictBool
+    reason: Annotated[StrictStr, Field(max_length=REASON_CHARS_MAX)] | None = None
 
 
 class _Words(_Sent):
@@ -174,6 +192,8 @@ InputItem: TypeAlias = Annotated[
     | Annotated[InputCall, Tag("(function_call)")]
     | Annotated[InputCallOutput, Tag("(function_call_output)")]
     | Annotated[InputServerCall, Tag("(mcp_call)")]
+    | Annotated[InputApprovalRequest, Tag("(mcp_approval_request)")]
+    | Annotated[InputApproval, Tag("(mcp_approval_response)")]
     | Annotated[InputReasoning, Tag("(reasoning)")]
     | Annotated[InputCompaction, Tag("(compaction)")]
     | Annotated[InputReference, Tag("(item_reference)")],
@@ -211,6 +231,18 @@ def messages_of(
     return found
 
 
+def check_kept(sent: Sequence[InputItem], *, field: str) -> None:
+    """Refuse items that go with a request for a response only.
+
+    Raises:
+        Invalid: There is one.
+    """
+    for number, each in enumerate(sent):
+        if isinstance(each, InputApproval):
+            wrong = f"{field}[{number}].type"
+            raise Invalid("An approval is sent with the response that goes on", field=wrong)
+
+
 def chars_of(message: NewMessage) -> int:
     """Return about how much a message holds."""
     return sum(len(text) for part in message.parts for text in part_to_json(part).values())
@@ -225,6 +257,11 @@ def compacted(summary: str) -> str:
     """Return a summary as the inside of a compaction item. It is packed, not secret."""
     packed = zlib.compress(summary.encode())
     return _COMPACTED + base64.urlsafe_b64encode(packed).decode()
+
+
+def is_summary(content: str) -> bool:
+    """Return whether a message's words are those of a compaction item."""
+    return content.startswith(_SUMMARY_LEAD)
 
 
 def _messages(sent: InputItem, field: str, left: int) -> list[NewMessage | InputReference]:
@@ -242,14 +279,16 @@ def _messages(sent: InputItem, field: str, left: int) -> list[NewMessage | Input
             return [NewMessage(Role.TOOL, (result,))]
         case InputServerCall() as called:
             return _called(called)
+        case InputApprovalRequest() | InputApproval():
+            # No message says this; see `responses.approvals`.
+            return []
         case InputReasoning(summary=summary, content=content):
             text = "\n\n".join(words.text for words in (content or summary))
             # Without words it is another server's secret, which says nothing here.
             return [NewMessage(Role.ASSISTANT, (ReasoningPart(text),))] if text else []
         case InputCompaction(encrypted_content=packed):
             summary = _unpacked(packed, f"{field}.encrypted_content", left)
-            told = f"Summary of the conversation so far:\n{summary}"
-            return [NewMessage(Role.USER, (TextPart(told),))]
+            return [NewMessage(Role.USER, (TextPart(f"{_SUMMARY_LEAD}{summary}"),))]
 
 
 def _called(sent: InputServerCall) -> list[NewMessage | InputReference]:

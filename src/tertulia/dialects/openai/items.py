@@ -1,9 +1,10 @@
 """Messages as OpenAI's items: one for each run of words, tool call, tool result or reasoning.
 
-A call that this server makes itself, of an MCP server's tool, is one item with its result.
+A call that this server makes itself, of an MCP server's tool, is one item with its result, or the
+question whether it may be made.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -67,6 +68,8 @@ def prefix_of(part: Part) -> str:
             return "rs"
         case ToolCallPart(server=None):
             return "fc"
+        case ToolCallPart(approval="ask"):
+            return "mcpr"
         case ToolCallPart():
             return "mcp"
         case ToolResultPart():
@@ -83,7 +86,12 @@ def items_of(message: Message) -> list[Item]:
 
 
 def items_of_parts(
-    message_id: UUID, role: Role, parts: Sequence[Part], *, last_status: str = COMPLETED
+    message_id: UUID,
+    role: Role,
+    parts: Sequence[Part],
+    *,
+    last_status: str = COMPLETED,
+    requests: Mapping[str, str] | None = None,
 ) -> list[Item]:
     """Return the items that these parts of a message make.
 
@@ -92,6 +100,7 @@ def items_of_parts(
         role: Of the message.
         parts: All of them.
         last_status: Of the last item; those before it were completed.
+        requests: The names of the approval requests of calls that are made since, by their ids.
     """
     found = split(parts)
     last = len(found) - 1
@@ -102,6 +111,7 @@ def items_of_parts(
             each.parts,
             role=role,
             status=last_status if number == last else COMPLETED,
+            requests=requests,
         )
         for number, each in enumerate(found)
         # One that was deleted, behind which others keep their names.
@@ -109,7 +119,15 @@ def items_of_parts(
     ]
 
 
-def item(message_id: UUID, number: int, parts: Sequence[Part], *, role: Role, status: str) -> Item:
+def item(
+    message_id: UUID,
+    number: int,
+    parts: Sequence[Part],
+    *,
+    role: Role,
+    status: str,
+    requests: Mapping[str, str] | None = None,
+) -> Item:
     """Return one item.
 
     Args:
@@ -118,6 +136,7 @@ def item(message_id: UUID, number: int, parts: Sequence[Part], *, role: Role, st
         parts: What it holds: one part, or more that are words and files.
         role: Of the message.
         status: `completed`, `in_progress` or `incomplete`.
+        requests: As in `items_of_parts`.
     """
     first = parts[0]
     name = item_id(prefix_of(first), message_id, number)
@@ -125,8 +144,11 @@ def item(message_id: UUID, number: int, parts: Sequence[Part], *, role: Role, st
         case ReasoningPart(text):
             summary = [{"type": "summary_text", "text": text}] if text else []
             return {"id": name, "type": "reasoning", "summary": summary, "status": status}
+        case ToolCallPart(approval="ask"):
+            return {"id": name, "type": "mcp_approval_request", **_called(first)}
         case ToolCallPart(server=str()):
-            return _own_call(name, first, parts[1:], status)
+            request = (requests or {}).get(first.call_id)
+            return _own_call(name, first, parts[1:], status) | {"approval_request_id": request}
         case ToolCallPart(call_id, tool, arguments):
             return {
                 "id": name,
@@ -159,14 +181,18 @@ def _own_call(name: str, call: ToolCallPart, rest: Sequence[Part], status: str) 
     return {
         "id": name,
         "type": "mcp_call",
+        **_called(call),
+        "output": result,
+        "error": None,
+        "status": INCOMPLETE if result is None and status == COMPLETED else status,
+    }
+
+
+def _called(call: ToolCallPart) -> Item:
+    return {
         "server_label": call.server,
         "name": call.name.partition("__")[2] or call.name,
         "arguments": call.arguments,
-        "output": result,
-        "error": None,
-        "approval_request_id": None,
-        # Without a result it waits for its owner's consent, which is given natively.
-        "status": INCOMPLETE if result is None and status == COMPLETED else status,
     }
 
 

@@ -19,7 +19,7 @@ from tertulia.storage.connection import Row
 from tertulia.storage.repositories import agent_statements as sql
 from tertulia.storage.repositories.base import Repository
 from tertulia.storage.repositories.conversations import LockedConversation
-from tertulia.storage.repositories.messages import parts_of
+from tertulia.storage.repositories.message_rows import parts_of
 
 _COPY_S = 30.0
 """For a fork of a long history: 100,000 messages take about ten seconds."""

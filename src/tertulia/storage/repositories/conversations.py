@@ -5,53 +5,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import (
-    Boolean,
-    DateTime,
-    Integer,
-    Text,
-    Uuid,
-    bindparam,
-    delete,
-    literal_column,
-    select,
-    tuple_,
-)
+from sqlalchemy import Boolean, Uuid, bindparam, delete, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from tertulia.domain.conversations import Conversation, Retention
 from tertulia.domain.errors import ConversationNotFound
 from tertulia.storage.connection import Row
 from tertulia.storage.repositories.base import Repository
-from tertulia.storage.statements import Statement, statement
+from tertulia.storage.repositories.conversation_lists import LASTING, LISTS, SHOWN
+from tertulia.storage.statements import statement
 from tertulia.storage.tables import conversations as t
 
 DELETION_S = 30.0
 """A million messages take about three seconds."""
 
-_SHOWN = (
-    t.c.id,
-    t.c.user_id,
-    t.c.title,
-    t.c.model_type,
-    t.c.is_archived,
-    t.c.metadata,
-    t.c.message_count,
-    t.c.head_id,
-    t.c.created_at,
-    t.c.updated_at,
-)
 _OWNED = (
     t.c.id == bindparam("id", type_=Uuid()),
     t.c.user_id == bindparam("user_id", type_=Uuid()),
 )
-# What is temporary is found by those only who hold its run: no list shows it, and nobody reads or
-# names it. Not a parameter: the planner would guess that it leaves many out.
-_LASTING = t.c.retention != literal_column(f"'{Retention.TEMPORARY.value}'")
-_NEWEST_FIRST = (t.c.created_at.desc(), t.c.id.desc())
 
-_GET = statement(select(*_SHOWN).where(*_OWNED, _LASTING))
-_LOCK = statement(select(t).where(*_OWNED).with_for_update(key_share=True))
+_GET = statement(select(*SHOWN).where(*_OWNED, LASTING))
+_LOCK = statement(
+    select(t)
+    .where(*_OWNED, or_(LASTING, bindparam("also_temporary", type_=Boolean())))
+    .with_for_update(key_share=True)
+)
 _DELETE = statement(delete(t).where(*_OWNED))
 _CREATE = statement(
     t.insert()
@@ -63,7 +41,7 @@ _CREATE = statement(
         metadata=bindparam("metadata", type_=JSONB()),
         retention=bindparam("retention"),
     )
-    .returning(*_SHOWN)
+    .returning(*SHOWN)
 )
 _CREATE_IF_MISSING = statement(
     """
@@ -125,41 +103,6 @@ _SWEEP = statement(
     )
     """
 )
-
-
-def _list_statement(*, archived: bool, model_type: bool, after: bool) -> Statement:
-    query = select(*_SHOWN).where(
-        t.c.user_id == bindparam("user_id", type_=Uuid()),
-        _LASTING,
-    )
-    if archived:
-        query = query.where(t.c.is_archived == bindparam("archived", type_=Boolean()))
-    if model_type:
-        query = query.where(t.c.model_type == bindparam("model_type", type_=Text()))
-    if after:
-        # A row comparison, so that the index alone finds the place.
-        here = tuple_(t.c.created_at, t.c.id)
-        there = tuple_(
-            bindparam("after_at", type_=DateTime(timezone=True)),
-            bindparam("after_id", type_=Uuid()),
-        )
-        query = query.where(here < there)
-    query = query.order_by(*_NEWEST_FIRST)
-    return statement(
-        query.offset(bindparam("skip", type_=Integer())).limit(bindparam("limit", type_=Integer()))
-    )
-
-
-# One statement for each set of filters, because a condition such as "$1 IS NULL OR …" would keep
-# PostgreSQL from using the index made for it.
-_LISTS = {
-    (archived, model_type, after): _list_statement(
-        archived=archived, model_type=model_type, after=after
-    )
-    for archived in (False, True)
-    for model_type in (False, True)
-    for after in (False, True)
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +198,7 @@ class ConversationRepository(Repository):
             model_type: Only those with this model.
             after: The creation time and id of the last one of the page before.
         """
-        query = _LISTS[archived is not None, model_type is not None, after is not None]
+        query = LISTS[archived is not None, model_type is not None, after is not None]
         after_at, after_id = after or (None, None)
         rows = await self._connection.all(
             query,
@@ -269,13 +212,22 @@ class ConversationRepository(Repository):
         )
         return [_shown(row) for row in rows]
 
-    async def lock(self, id_: UUID, *, user_id: UUID) -> LockedConversation:
+    async def lock(
+        self, id_: UUID, *, user_id: UUID, also_temporary: bool = False
+    ) -> LockedConversation:
         """Keep the conversation from being changed by others until the transaction ends.
+
+        Args:
+            id_: Which.
+            user_id: Whose.
+            also_temporary: For those who hold its run; to all others it is missing.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
         """
-        row = await self._connection.first(_LOCK, id=id_, user_id=user_id)
+        row = await self._connection.first(
+            _LOCK, id=id_, user_id=user_id, also_temporary=also_temporary
+        )
         if row is None:
             raise ConversationNotFound
         return LockedConversation(
@@ -387,14 +339,14 @@ class ConversationRepository(Repository):
 
 def _shown(row: Row) -> Conversation:
     return Conversation(
-        id=row.id,
-        user_id=row.user_id,
-        title=row.title,
-        model_type=row.model_type,
-        is_archived=row.is_archived,
-        metadata=row.metadata,
-        message_count=row.message_count,
-        head_id=row.head_id,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
+        id=row["id"],
+        user_id=row["user_id"],
+        title=row["title"],
+        model_type=row["model_type"],
+        is_archived=row["is_archived"],
+        metadata=row["metadata"],
+        message_count=row["message_count"],
+        head_id=row["head_id"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
     )

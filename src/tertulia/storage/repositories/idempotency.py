@@ -25,6 +25,12 @@ _CLAIM = statement(
 _FIND = statement(
     "SELECT fingerprint, resource_id FROM idempotency_keys WHERE user_id = :user_id AND key = :key"
 )
+_POINT = statement(
+    """
+    UPDATE idempotency_keys SET resource_id = :resource_id
+    WHERE user_id = :user_id AND key = :key
+    """
+)
 _SWEEP = statement(
     """
     DELETE FROM idempotency_keys WHERE (user_id, key) IN (
@@ -77,6 +83,15 @@ class IdempotencyRepository(Repository):
         if row.fingerprint != request.fingerprint:
             raise IdempotencyKeyReused(field="header.Idempotency-Key")
         return row.resource_id
+
+    async def point_to(
+        self, request: IdempotentRequest | None, resource_id: UUID, *, user_id: UUID
+    ) -> None:
+        """Let a key that this transaction has taken lead to a thing that was there before."""
+        if request is not None:
+            await self._connection.run(
+                _POINT, user_id=user_id, key=request.key, resource_id=resource_id
+            )
 
     async def sweep(self, *, limit: int) -> int:
         """Delete at most `limit` keys that have expired; return how many there were."""

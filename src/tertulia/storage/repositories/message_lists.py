@@ -11,7 +11,8 @@ from tertulia.storage.statements import Statement, statement
 # Whose it is, is asked once and not per row: only so is the index's order always the list's.
 _OF_OWNED_CONVERSATION = """
     conversation_id = (
-        SELECT id FROM conversations WHERE id = :conversation_id AND user_id = :user_id
+        SELECT id FROM conversations
+        WHERE id = :conversation_id AND user_id = :user_id AND retention <> 'temporary'
     )
 """
 # From the message's own branch up to the root: how far each branch on the way is shared. The limit

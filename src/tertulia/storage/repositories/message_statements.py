@@ -15,9 +15,48 @@ APPEND = statement(
     )
     INSERT INTO messages (id, conversation_id, parent_id, seq, branch, role, content, parts,
         run_id, model_type)
-    VALUES (:id, :conversation_id, :parent_id, :seq, :branch, :role, :content, :parts,
-        :run_id, :model_type)
+    SELECT CAST(:id AS uuid), CAST(:conversation_id AS uuid), CAST(:parent_id AS uuid),
+        CAST(:seq AS integer), CAST(:branch AS integer), CAST(:role AS text),
+        CAST(:content AS text), CAST(:parts AS jsonb), CAST(:run_id AS uuid),
+        CAST(:model_type AS text)
+    WHERE NOT :alone OR NOT EXISTS (
+        SELECT FROM runs
+        WHERE conversation_id = :conversation_id AND status IN ('queued', 'running')
+    )
     RETURNING *
+    """
+)
+# What nearly every append is, in one statement: below the head, which is the last of its branch, of
+# a conversation that is kept and is not being answered. Anything else returns no row. What else was
+# asked than the conversation's row is seen as it was when the statement began, and the row itself
+# as it is once it is locked; if somebody was quicker, its `last_seq` differs, for every run begins
+# with a message.
+APPEND_AT_HEAD = statement(
+    """
+    WITH locked AS MATERIALIZED (
+        SELECT * FROM conversations
+        WHERE id = :conversation_id AND user_id = :user_id AND retention = 'kept'
+        FOR NO KEY UPDATE
+    ), place AS (
+        SELECT locked.id, locked.head_id, locked.last_seq + 1 AS seq,
+            CASE WHEN locked.head_id IS NULL THEN 0 ELSE locked.head_branch END AS branch
+        FROM locked JOIN conversations seen ON seen.id = locked.id
+        WHERE seen.last_seq = locked.last_seq AND seen.head_id IS NOT DISTINCT FROM locked.head_id
+            AND (locked.head_is_tip OR locked.last_seq = 0)
+            AND NOT EXISTS (
+                SELECT FROM runs
+                WHERE conversation_id = :conversation_id AND status IN ('queued', 'running')
+            )
+    ), moved AS (
+        UPDATE conversations c SET last_seq = place.seq, message_count = message_count + 1,
+            head_id = :id, head_seq = place.seq, head_branch = place.branch, head_is_tip = true,
+            updated_at = now()
+        FROM place WHERE c.id = place.id
+    )
+    INSERT INTO messages (id, conversation_id, parent_id, seq, branch, role, content)
+    SELECT CAST(:id AS uuid), place.id, place.head_id, place.seq, place.branch,
+        CAST(:role AS text), CAST(:content AS text)
+    FROM place RETURNING *
     """
 )
 # Many at once, each below the one before.

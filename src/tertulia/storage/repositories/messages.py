@@ -12,16 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from tertulia.domain.conversations import Generation, Message, NewMessage, Role
-from tertulia.domain.errors import MessageNotFound
+from tertulia.domain.conversations import Message, NewMessage, Role
+from tertulia.domain.errors import MessageNotFound, RunActive
 from tertulia.domain.ids import new_id
 from tertulia.domain.parts import (
     Part,
     ReasoningPart,
     TextPart,
-    is_plain,
-    part_from_json,
-    part_to_json,
     text_of,
 )
 from tertulia.storage.connection import Row
@@ -29,6 +26,7 @@ from tertulia.storage.repositories import message_lists as lists
 from tertulia.storage.repositories import message_statements as sql
 from tertulia.storage.repositories.base import Repository
 from tertulia.storage.repositories.conversations import LockedConversation
+from tertulia.storage.repositories.message_rows import message_of, stored_parts
 
 PAGE_CONTENT_BYTES = 2**20
 """Of text. Writing it out as JSON takes one to five milliseconds of the event loop."""
@@ -76,12 +74,18 @@ class MessageRepository(Repository):
         parts: Sequence[Part],
         run_id: UUID | None = None,
         model_type: str | None = None,
+        alone: bool = False,
     ) -> tuple[Message, LockedConversation]:
-        """Store a message below `parent`, make it the head, and return both as they are now."""
+        """Store a message below `parent`, make it the head, and return both as they are now.
+
+        Raises:
+            RunActive: It is to be stored `alone` only, and the conversation is being answered.
+                The transaction cannot go on.
+        """
         starts = parent.id is None and conversation.last_seq == 0
         forks = not (parent.is_tip or starts)
         branch = conversation.last_branch + 1 if forks else parent.branch
-        row = await self._connection.one(
+        row = await self._connection.first(
             sql.APPEND,
             id=id_,
             conversation_id=conversation.id,
@@ -96,9 +100,30 @@ class MessageRepository(Repository):
             parts=stored_parts(parts),
             run_id=run_id,
             model_type=model_type,
+            alone=alone,
         )
-        message = _shown(row)
+        if row is None:
+            raise RunActive
+        message = message_of(row)
         return message, _grown(conversation, [message], branch=branch)
+
+    async def append_at_head(
+        self, id_: UUID, *, conversation_id: UUID, user_id: UUID, role: Role, content: str
+    ) -> Message | None:
+        """Store a message below the head and make it the head: a transaction in one statement.
+
+        None, and nothing is stored, where there is more to it than that: no such conversation, an
+        answer under way, a head that others follow, somebody else at work there.
+        """
+        row = await self._connection.first(
+            sql.APPEND_AT_HEAD,
+            id=id_,
+            conversation_id=conversation_id,
+            user_id=user_id,
+            role=role.value,
+            content=content,
+        )
+        return None if row is None else message_of(row)
 
     async def append_all(
         self, conversation: LockedConversation, new: Sequence[NewMessage], *, parent: Place
@@ -133,7 +158,7 @@ class MessageRepository(Repository):
             contents=[text_of(message.parts) for message in new],
             parts=[None if each is None else json.dumps(each) for each in parts],
         )
-        messages = sorted(map(_shown, rows), key=lambda message: message.seq)
+        messages = sorted(map(message_of, rows), key=lambda message: message.seq)
         return messages, _grown(conversation, messages, branch=branch)
 
     async def place(self, conversation: LockedConversation, id_: UUID | None) -> Place:
@@ -172,7 +197,7 @@ class MessageRepository(Repository):
         )
         if row is None:
             raise MessageNotFound
-        return _shown(row)
+        return message_of(row)
 
     async def size_of(self, ids: Sequence[UUID], *, user_id: UUID) -> int:
         """Return how many bytes the user's of these messages take, without reading them."""
@@ -182,7 +207,7 @@ class MessageRepository(Repository):
     async def find_many(self, ids: Sequence[UUID], *, user_id: UUID) -> Mapping[UUID, Message]:
         """Return those of these messages that are the user's, in whatever conversation."""
         rows = await self._connection.all(sql.FIND_MANY, ids=list(ids), user_id=user_id)
-        return {row.id: _shown(row) for row in rows}
+        return {row.id: message_of(row) for row in rows}
 
     async def list(
         self,
@@ -281,7 +306,7 @@ class MessageRepository(Repository):
         )
         if row is None:
             raise MessageNotFound
-        return _shown(row)
+        return message_of(row)
 
     async def delete(self, conversation: LockedConversation, place: Place) -> UUID | None:
         """Delete one message; those that followed it now follow its parent, which is returned.
@@ -327,49 +352,5 @@ def _marks(parts: Sequence[Part]) -> list[int]:
     return list(itertools.accumulate(sizes))
 
 
-def stored_parts(parts: Sequence[Part]) -> Sequence[dict[str, str]] | None:
-    """Return what the `parts` column holds: nothing where the text says it all."""
-    return None if is_plain(parts) else [part_to_json(part) for part in parts]
-
-
 def _listed(rows: Sequence[Row]) -> Listed:
-    return Listed(map(_shown, rows), is_last=not rows or rows[-1].is_last)
-
-
-def _shown(row: Row) -> Message:
-    return Message(
-        id=row.id,
-        conversation_id=row.conversation_id,
-        parent_id=row.parent_id,
-        seq=row.seq,
-        role=Role(row.role),
-        content=row.content,
-        parts=parts_of(row),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        generation=None if row.run_id is None else _generation(row),
-    )
-
-
-def parts_of(row: Row) -> tuple[Part, ...]:
-    """Return the parts of a message from its `content` and `parts` columns."""
-    if row.parts is not None:
-        return tuple(part_from_json(part) for part in row.parts)
-    return (TextPart(row.content),) if row.content else ()
-
-
-def _generation(row: Row) -> Generation:
-    return Generation(
-        run_id=row.run_id,
-        model_type=row.model_type,
-        is_success=row.is_success,
-        status_code=row.status_code,
-        prompt_tokens=row.prompt_tokens,
-        response_tokens=row.response_tokens,
-        total_tokens=row.total_tokens,
-        cost_usd=row.cost_usd,
-        finish_reason=row.finish_reason,
-        latency_ms=row.latency_ms,
-        first_token_ms=row.first_token_ms,
-        provider_request_id=row.provider_request_id,
-    )
+    return Listed(map(message_of, rows), is_last=not rows or rows[-1].is_last)

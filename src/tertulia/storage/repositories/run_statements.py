@@ -7,15 +7,17 @@ _SHOWN = """
     r.id, r.user_id, r.conversation_id, r.message_id, r.seq, r.status, r.attempt, r.model_type,
     r.settings, r.error_code, r.error_message, r.created_at, r.started_at, r.ended_at
 """
-_SELECT = f"""
-    SELECT {_SHOWN}, m.prompt_tokens, m.response_tokens, m.cached_tokens, m.reasoning_tokens,
-        m.cost_usd, m.finish_reason
-    FROM runs r JOIN messages m ON m.id = r.message_id
+SELECTED = f"""
+    {_SHOWN}, m.prompt_tokens, m.response_tokens, m.cached_tokens, m.reasoning_tokens,
+    m.cost_usd, m.finish_reason
 """
+_SELECT = f"SELECT {SELECTED} FROM runs r JOIN messages m ON m.id = r.message_id"
 GET = statement(f"{_SELECT} WHERE r.id = :id AND r.user_id = :user_id")
 LIST = statement(
     f"""{_SELECT} WHERE r.conversation_id = :conversation_id AND r.user_id = :user_id
-        AND r.seq < :before_seq ORDER BY r.seq DESC LIMIT :limit"""
+        AND r.seq < :before_seq
+        AND (SELECT retention <> 'temporary' FROM conversations WHERE id = :conversation_id)
+        ORDER BY r.seq DESC LIMIT :limit"""
 )
 NEWEST = statement(
     f"""
@@ -24,6 +26,16 @@ NEWEST = statement(
     JOIN messages answer ON answer.id = newest.message_id
     JOIN messages prompt ON prompt.id = answer.parent_id
     WHERE prompt.content = COALESCE(:content, prompt.content)
+    """
+)
+# Few runs are told decisions, and those soon after the one that asked for them.
+DECISIONS = statement(
+    """
+    SELECT few.id, few.decisions FROM (
+        SELECT id, seq, settings -> 'decisions' AS decisions FROM runs
+        WHERE conversation_id = :conversation_id AND user_id = :user_id AND seq > :after_seq
+        ORDER BY seq LIMIT :limit
+    ) few WHERE few.decisions IS NOT NULL ORDER BY few.seq
     """
 )
 STATUSES = statement("SELECT id, status FROM runs WHERE id = ANY(CAST(:ids AS uuid[]))")
@@ -39,9 +51,10 @@ REPLAY = statement(
 CREATE = statement(
     f"""
     INSERT INTO runs AS r (id, user_id, conversation_id, message_id, seq, status, model_type,
-        settings, attempt, max_attempts, owner, lease_until, started_at)
+        settings, label, attempt, max_attempts, owner, lease_until, started_at)
     VALUES (:id, :user_id, :conversation_id, :message_id, :seq, :status, :model_type, :settings,
-        :attempt, :max_attempts, :owner, clock_timestamp() + CAST(:lease AS interval),
+        CAST(:settings AS jsonb) ->> 'label', :attempt, :max_attempts, :owner,
+        clock_timestamp() + CAST(:lease AS interval),
         CASE WHEN :status = 'running' THEN clock_timestamp() END)
     RETURNING {_SHOWN}, CAST(NULL AS bigint) AS prompt_tokens,
         CAST(NULL AS bigint) AS response_tokens, CAST(NULL AS bigint) AS cached_tokens,

@@ -3,9 +3,9 @@
 Locks are always taken in the order conversation, run, message.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +14,14 @@ from tertulia.domain.models import Usage
 from tertulia.domain.parts import Part, text_of
 from tertulia.domain.runs import Run, RunError, RunStatus
 from tertulia.storage.connection import Row
+from tertulia.storage.repositories import run_lists as lists
 from tertulia.storage.repositories import run_statements as sql
 from tertulia.storage.repositories.base import Repository
-from tertulia.storage.repositories.messages import parts_of, stored_parts
+from tertulia.storage.repositories.message_rows import parts_of, stored_parts
+from tertulia.storage.repositories.messages import PAGE_CONTENT_BYTES
+
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,24 @@ class Replay:
     restart_seq: int
     restart_attempt: int | None
     marks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRun:
+    """A run that went well, what it said, and the metadata of its conversation."""
+
+    run: Run
+    parts: tuple[Part, ...]
+    metadata: Mapping[str, str]
+
+
+class Labelled(list[LabelledRun]):
+    """Runs in the order that was asked for, and whether that was all."""
+
+    def __init__(self, runs: Iterable[LabelledRun], *, is_last: bool) -> None:
+        super().__init__(runs)
+        self.is_last = is_last
+        """Whether nothing follows them."""
 
 
 class RunRepository(Repository):
@@ -127,6 +150,47 @@ class RunRepository(Repository):
         )
         return [_shown(row) for row in rows]
 
+    async def list_labelled(
+        self,
+        label: str,
+        *,
+        user_id: UUID,
+        limit: int,
+        newest_first: bool,
+        after: Run | None = None,
+        model_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Labelled:
+        """Return the user's runs that went well and have a label, by when they were asked for.
+
+        The first of them is returned whatever its size; what does not fit is not even read.
+
+        Args:
+            label: As in `Send.label`.
+            user_id: Whose.
+            limit: At most so many.
+            newest_first: Read backwards.
+            after: The last one of the page before.
+            model_type: Only those of this model.
+            metadata: Only those whose conversation has all of these.
+        """
+        first = (_LATEST, UUID(int=2**128 - 1)) if newest_first else (_EARLIEST, UUID(int=0))
+        after_at, after_id = first if after is None else (after.created_at, after.id)
+        rows = await self._connection.all(
+            lists.LABELLED_BACKWARDS if newest_first else lists.LABELLED,
+            label=label,
+            user_id=user_id,
+            limit=limit,
+            candidates=limit + 1,
+            bytes=PAGE_CONTENT_BYTES,
+            after_at=after_at,
+            after_id=after_id,
+            model_type=model_type,
+            metadata=dict(metadata or {}),
+        )
+        found = (LabelledRun(_shown(row), parts_of(row), row.metadata) for row in rows)
+        return Labelled(found, is_last=not rows or rows[-1].is_last)
+
     async def find_newest(
         self, conversation_id: UUID, *, user_id: UUID, content: str | None
     ) -> Run | None:
@@ -135,6 +199,26 @@ class RunRepository(Repository):
             sql.NEWEST, conversation_id=conversation_id, user_id=user_id, content=content
         )
         return None if row is None else _shown(row)
+
+    async def list_decisions(
+        self, conversation_id: UUID, *, user_id: UUID, after_seq: int, limit: int
+    ) -> Sequence[tuple[UUID, Sequence[Mapping[str, Any]]]]:
+        """Return the ids of runs that were told decisions about calls, and those, oldest first.
+
+        Args:
+            conversation_id: Of which conversation.
+            user_id: Whose.
+            after_seq: The `seq` of the run after which to look.
+            limit: At how many runs.
+        """
+        rows = await self._connection.all(
+            sql.DECISIONS,
+            conversation_id=conversation_id,
+            user_id=user_id,
+            after_seq=after_seq,
+            limit=limit,
+        )
+        return [(row.id, row.decisions) for row in rows]
 
     async def statuses(self, ids: Sequence[UUID]) -> dict[UUID, RunStatus]:
         """Return where runs stand; those that are gone are left out."""

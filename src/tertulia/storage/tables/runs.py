@@ -37,6 +37,8 @@ runs = Table(
     Column("status", Text(), nullable=False),
     Column("model_type", Text(), nullable=False),
     Column("settings", JSONB(), nullable=False, server_default=text("'{}'::jsonb")),
+    # Under which a protocol lists it; a copy of what the settings say, for its index.
+    Column("label", Text(), nullable=True),
     # Who may write, until when (database time), and in which attempt: an older attempt's
     # statements match no row.
     Column("attempt", Integer(), nullable=False, server_default=text("0")),
@@ -67,6 +69,14 @@ runs = Table(
         postgresql_where=text("status IN ('queued', 'running')"),
     ),
     Index("ix_runs_newest", "conversation_id", text("seq DESC")),
+    # What a protocol lists; most runs have no label.
+    Index(
+        "ix_runs_labelled",
+        "user_id",
+        text("created_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("label IS NOT NULL"),
+    ),
     Index(None, "user_id"),
     CheckConstraint(
         "status IN ('queued', 'running', 'completed', 'cancelled', 'failed')", name="status"

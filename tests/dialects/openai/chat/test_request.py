@@ -120,6 +120,14 @@ def test_a_tool_can_be_chosen_by_name() -> None:
     assert settings(tools=[TOOL], tool_choice=NAMED).tool_choice == NAMED
 
 
+def test_some_of_the_tools_can_be_allowed() -> None:
+    other = {"type": "function", "function": {**FUNCTION, "name": "g"}}
+    allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    told = settings(tools=[TOOL, other], tool_choice=choice)
+    assert (told.tools, told.tool_choice) == ((other,), "required")
+
+
 def test_what_is_not_to_be_stored_is_temporary() -> None:
     assert request().conversation() == NewConversation(retention=Retention.TEMPORARY)
     assert request(store=False, metadata={"a": "b"}).conversation().metadata == {}

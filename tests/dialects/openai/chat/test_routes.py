@@ -59,7 +59,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"top_logprobs": 2}, "top_logprobs"),
     ({"modalities": ["audio"]}, "modalities"),
     ({"audio": {"voice": "v", "format": "wav"}}, "audio"),
-    ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
     ({"web_search_options": {}}, "web_search_options"),
     ({"moderation": {"model": "x"}}, "moderation"),
     ({"service_tier": "slow"}, "service_tier"),
@@ -75,6 +74,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{**TOOL, "x": 1}]}, "tools[0].x"),
     ({"tools": [TOOL] * 129}, "tools"),
     ({"tools": [TOOL], "tool_choice": "perhaps"}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
     ({"functions": [{"name": ""}]}, "functions[0].name"),
     ({"response_format": {"type": "xml"}}, "response_format.type"),
     (

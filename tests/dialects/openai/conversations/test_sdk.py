@@ -203,3 +203,25 @@ async def test_a_bad_page_is_named(sdk: AsyncOpenAI, ana: Person, query: str) ->
     answer = await ana.call("GET", f"/v1/conversations/{made.id}/items?{query}")
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_an_item_of_another_branch_is_no_place_in_a_list(
+    sdk: AsyncOpenAI, order: str
+) -> None:
+    made = await sdk.conversations.create(items=[said("user", "Hello")])
+    one = await ask(sdk, "One", conversation=made.id)
+    left = await ask(sdk, "Two", previous_response_id=one.id)
+    await ask(sdk, "Three", previous_response_id=one.id)
+    for after in (left.output[0].id, f"msg_{'0' * 32}"):
+        with pytest.raises(openai.BadRequestError) as refused:
+            await listed(sdk, made.id, after=after, order=order)
+        assert refused.value.param == "after"
+    assert len(await listed(sdk, made.id, after=one.output[0].id, order=order)) in (2, 3)
+
+
+async def test_an_empty_conversation_has_no_item_to_begin_after(sdk: AsyncOpenAI) -> None:
+    made = await sdk.conversations.create()
+    assert await listed(sdk, made.id) == []
+    with pytest.raises(openai.BadRequestError):
+        await listed(sdk, made.id, after=f"msg_{'0' * 32}")

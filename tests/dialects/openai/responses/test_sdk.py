@@ -440,6 +440,8 @@ async def test_two_users_never_meet(sdk: AsyncOpenAI, bobs: AsyncOpenAI) -> None
             "input[0].call_id",
             "invalid_value",
         ),
+        ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
+        ({"include": ["message.output_text.logprobs"]}, "include", "invalid_value"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
             "input[0].content[0].image_url",
@@ -516,3 +518,12 @@ async def test_input_items_of_any_size_are_all_listed(sdk: AsyncOpenAI) -> None:
     response = await ask(sdk, sent)
     found: Any = [item async for item in sdk.responses.input_items.list(response.id, order="asc")]
     assert [item.content[0].text[0] for item in found] == list("01234567")
+
+
+async def test_what_clients_ask_for_by_themselves_is_taken(sdk: AsyncOpenAI) -> None:
+    response = await ask(
+        sdk, include=["reasoning.encrypted_content"], store=False, service_tier="priority"
+    )
+    assert response.output_text == DEFAULT_TEXT
+    # What it was served with, whatever was asked for.
+    assert response.service_tier == "default"

@@ -181,7 +181,7 @@ async def test_the_sdk_connects(ana: Person) -> None:
         (b"bytes", "invalid_value"),
         ('{"type":"response.create","input":"x","surprise":1}', "unknown_parameter"),
         ('{"type":"response.create","input":"x","background":true}', "invalid_value"),
-        ('{"type":"response.create","input":"x","generate":false}', "invalid_value"),
+        ('{"type":"response.create","input":"x","generate":"no"}', "invalid_value"),
         ('{"type":"response.create","input":"x","model":"no:body"}', "model_not_found"),
     ],
 )

@@ -13,6 +13,8 @@ from tertulia.runs.settings import echo_in
 
 SERVICE_TIER = "default"
 _ECHO = "chat"
+LABEL = "chat"
+"""Of the runs that are stored completions."""
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 

@@ -1,7 +1,7 @@
 """What `POST /v1/chat/completions` takes."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
@@ -12,12 +12,13 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
+    ValidationError,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 
 from tertulia.conversations.schemas import Metadata
-from tertulia.dialects.openai.chat.completion import Asked
+from tertulia.dialects.openai.chat.completion import LABEL, Asked
 from tertulia.dialects.openai.chat.messages import MESSAGES_MAX, ChatMessage, read_messages
 from tertulia.domain.conversations import NewMessage, Retention, Role
 from tertulia.domain.errors import Invalid
@@ -40,6 +41,21 @@ _TOOL_CHOICE = {
             "properties": {"type": {"const": "function"}, "function": _NAMED},
             "required": ["type", "function"],
         },
+        {
+            "type": "object",
+            "properties": {
+                "type": {"const": "allowed_tools"},
+                "allowed_tools": {
+                    "type": "object",
+                    "properties": {
+                        "mode": {"enum": ["auto", "required"]},
+                        "tools": {"type": "array", "items": {"type": "object"}},
+                    },
+                    "required": ["mode", "tools"],
+                },
+            },
+            "required": ["type", "allowed_tools"],
+        },
         {"type": "null"},
     ]
 }
@@ -48,6 +64,7 @@ _TITLE_CHARS = 80
 _NO_WORDS = "…"
 """The title of a conversation in which nobody says a word."""
 
+Json: TypeAlias = dict[str, Any]
 FunctionName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Key = Annotated[StrictStr, Field(max_length=512)]
 Penalty = Annotated[float, Field(ge=-2, le=2, strict=True)]
@@ -95,6 +112,37 @@ class FunctionTool(_Asked):
 
     type: Literal["function"]
     function: FunctionDefinition
+
+
+class NamedFunction(BaseModel):
+    """One of the functions; what else is said of it was said with the tools."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: FunctionName
+
+
+class NamedTool(BaseModel):
+    """The same, as a tool."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class AllowedTools(_Asked):
+    """Some of the tools."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=TOOLS_MAX)]
+
+
+class AllowedToolChoice(_Asked):
+    """A choice among some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
 
 
 class JsonSchema(BaseModel):
@@ -164,14 +212,16 @@ class ChatCreate(_Asked):
     prompt_cache_key: Key | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     prompt_cache_options: dict[str, Any] | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    service_tier: (
+        Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None
+    ) = None
+    prediction: dict[str, Any] | None = None
     # What nobody can do here; only its absence can be had.
     logit_bias: Annotated[Any, _only({})] = None
     logprobs: Annotated[Any, _only(False)] = None
     top_logprobs: Annotated[Any, _only(0)] = None
     modalities: Annotated[Any, _only(["text"])] = None
     audio: Annotated[Any, _only()] = None
-    prediction: Annotated[Any, _only()] = None
     web_search_options: Annotated[Any, _only()] = None
     moderation: Annotated[Any, _only()] = None
 
@@ -214,6 +264,7 @@ class ChatCreate(_Asked):
             settings=self._settings(),
             instructions=Instructions(heeds_system=heeds_system),
             title=_title(messages),
+            label=LABEL if self.asked.is_stored else None,
             echo=self.asked.echo(),
         )
 
@@ -242,7 +293,8 @@ class ChatCreate(_Asked):
         """Return the tools, and how the model chooses among them."""
         if self.functions is None and self.function_call is None:
             functions = [tool.function for tool in self.tools or ()]
-            mode, name = _tool_choice(self.tool_choice)
+            functions, chosen = _allowed(functions, self.tool_choice)
+            mode, name = _tool_choice(chosen)
             field = "body.tool_choice"
         elif self.tools is None and self.tool_choice is None:
             functions = self.functions or []
@@ -267,6 +319,24 @@ class ChatCreate(_Asked):
             raise Invalid("A schema is missing", field="body.response_format.json_schema")
         schema = wanted.json_schema.model_dump(exclude_none=True)
         return {"type": "json_schema", "json_schema": schema}
+
+
+def _allowed(
+    functions: Sequence[FunctionDefinition], choice: object
+) -> tuple[Sequence[FunctionDefinition], object]:
+    """Return the functions that a choice leaves, and how to choose among them."""
+    if not isinstance(choice, dict) or cast("Json", choice).get("type") != "allowed_tools":
+        return functions, cast("object", choice)
+    field = "body.tool_choice"
+    try:
+        allowed = AllowedToolChoice.model_validate(choice).allowed_tools
+    except ValidationError as error:
+        wrong = "This must have a mode, auto or required, and name functions"
+        raise Invalid(wrong, field=field) from error
+    names = {tool.function.name for tool in allowed.tools}
+    if not names <= {each.name for each in functions}:
+        raise Invalid("No such function is among those that were sent", field=field)
+    return [each for each in functions if each.name in names], allowed.mode
 
 
 def _tool_choice(value: object) -> tuple[str | None, str | None]:

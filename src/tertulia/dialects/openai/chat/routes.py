@@ -1,9 +1,11 @@
 """`/v1/chat/completions` over HTTP."""
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
@@ -12,11 +14,15 @@ from tertulia.dialects.openai.chat.answer import ChatAnswer
 from tertulia.dialects.openai.chat.completion import CompletionResponse
 from tertulia.dialects.openai.chat.request import ChatCreate, ChatUpdate
 from tertulia.dialects.openai.chat.stored import StoredChats
-from tertulia.dialects.openai.listing import ItemsAfter, ItemsLimit, ItemsOrder, page_of
+from tertulia.dialects.openai.listing import ItemsAfter, ItemsLimit, ItemsOrder, list_of, page_of
 from tertulia.dialects.openai.responses.dependencies import Found
+from tertulia.dialects.openai.responses.request import METADATA_MAX
 from tertulia.dialects.waiting import Waited
+from tertulia.domain.errors import Invalid
 from tertulia.http.idempotency import REPLAYED, Idempotent
 
+_METADATA = re.compile(r"metadata\[([^\[\]\0]{1,64})\]")
+_METADATA_VALUE_CHARS_MAX = 512
 _encode = msgspec.json.Encoder().encode
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["openai"])
@@ -65,6 +71,32 @@ async def create_chat_completion(
     return answer
 
 
+@router.get("")
+async def list_chat_completions(
+    *,
+    request: Request,
+    user: CurrentUser,
+    stored: Stored,
+    after: ItemsAfter = None,
+    limit: ItemsLimit = 20,
+    order: ItemsOrder = "asc",
+    model: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
+) -> Response:
+    """List the completions that were asked for with `store`, oldest first.
+
+    `metadata[key]=value` in the query leaves out those without that.
+    """
+    completions, has_more = await stored.list(
+        user_id=user.id,
+        limit=limit,
+        order=order,
+        after=after,
+        model=model,
+        metadata=_metadata(request),
+    )
+    return _json(list_of(completions, has_more=has_more))
+
+
 @router.get("/{name}", response_model=CompletionResponse)
 async def get_chat_completion(name: str, user: CurrentUser, stored: Stored) -> Response:
     """Return a completion that was asked for with `store`."""
@@ -99,6 +131,27 @@ async def list_chat_messages(
     """List the messages that a stored completion answers, oldest first."""
     messages = await stored.list_messages(name, user_id=user.id)
     return page_of(messages, after=after, limit=limit, order=order)
+
+
+def _metadata(request: Request) -> Mapping[str, str]:
+    """Return what `metadata[key]=value` in the query says.
+
+    Raises:
+        Invalid: That is more, or longer, than metadata can be.
+    """
+    asked: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        match = _METADATA.fullmatch(name)
+        if match is None:
+            continue
+        if len(value) > _METADATA_VALUE_CHARS_MAX or "\0" in value or len(asked) == METADATA_MAX:
+            raise Invalid(
+                f"Metadata has at most {METADATA_MAX} values of {_METADATA_VALUE_CHARS_MAX} "
+                "characters, without NUL",
+                field="query.metadata",
+            )
+        asked[match[1]] = value
+    return asked
 
 
 def _json(content: dict[str, Any]) -> Response:

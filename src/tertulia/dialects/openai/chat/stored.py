@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from tertulia.conversations.changes import ConversationChange
-from tertulia.dialects.openai.chat.completion import Asked, answer_of, completion_of
+from tertulia.dialects.openai.chat.completion import LABEL, Asked, answer_of, completion_of
 from tertulia.dialects.openai.ids import item_id, parse_completion_id
+from tertulia.dialects.openai.listing import Order
 from tertulia.dialects.openai.responses.service import Responses
 from tertulia.domain.conversations import Message, Role
-from tertulia.domain.errors import RunNotFound
+from tertulia.domain.errors import Invalid, ModelNotFound, RunNotFound
 from tertulia.domain.parts import (
     FilePart,
     Part,
@@ -21,6 +22,8 @@ from tertulia.domain.parts import (
     text_of,
 )
 from tertulia.domain.runs import Run, RunStatus
+from tertulia.llm.names import full_name
+from tertulia.runs.labelled import LabelledRuns
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,62 @@ class StoredChats:
         run, answer, asked = await self._find(name, user_id=user_id)
         conversation = await self.responses.conversations.get(run.conversation_id, user_id=user_id)
         return completion_of(run, answer.parts, asked, metadata=dict(conversation.metadata))
+
+    async def list(
+        self,
+        *,
+        user_id: UUID,
+        limit: int,
+        order: Order,
+        after: str | None,
+        model: str | None,
+        metadata: Mapping[str, str],
+    ) -> tuple[Sequence[dict[str, Any]], bool]:
+        """Return a page of completions, by when they were asked for, and whether there are more.
+
+        Args:
+            user_id: Whose.
+            limit: At most so many; a page of long answers is shorter.
+            order: `asc` is oldest first.
+            after: The name of the last one of the page before.
+            model: Only those of this model.
+            metadata: Only those that have all of these.
+
+        Raises:
+            Invalid: There is no completion `after`.
+        """
+        last = None
+        if after is not None:
+            try:
+                last, _, _ = await self._find(after, user_id=user_id)
+            except RunNotFound:
+                wrong = "There is no such completion in this list"
+                raise Invalid(wrong, field="query.after") from None
+        runs = self.responses.runs
+        found = await LabelledRuns(runs.database).list(
+            LABEL,
+            user_id=user_id,
+            limit=limit,
+            newest_first=order == "desc",
+            after=last,
+            model_type=None if model is None else await self._model_type(model),
+            metadata=metadata,
+        )
+        shown = [
+            completion_of(each.run, each.parts, asked, metadata=dict(each.metadata))
+            for each in found
+            if (asked := Asked.of(each.run)) is not None
+        ]
+        return shown, not found.is_last
+
+    async def _model_type(self, model: str) -> str:
+        """Return the full name of a model, which may be on offer no more."""
+        models = self.responses.runs.models
+        await models.wait_for_lists()
+        try:
+            return models.resolve(model)
+        except ModelNotFound:
+            return full_name(model)
 
     async def label(
         self, name: str, metadata: Mapping[str, str], *, user_id: UUID
@@ -64,7 +123,7 @@ class StoredChats:
         run, _, _ = await self._find(name, user_id=user_id)
         await self.responses.runs.delete(run.id, user_id=user_id)
 
-    async def list_messages(self, name: str, *, user_id: UUID) -> list[dict[str, Any]]:
+    async def list_messages(self, name: str, *, user_id: UUID) -> Sequence[dict[str, Any]]:
         """Return the messages that a completion answers, oldest first.
 
         Raises:

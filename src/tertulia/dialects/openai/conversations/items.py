@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tertulia.conversations.changes import Made
 from tertulia.conversations.service import ConversationService
 from tertulia.dialects.openai.ids import parse_item_id
 from tertulia.dialects.openai.items import Item, items_of, split
 from tertulia.dialects.openai.listing import Order
 from tertulia.domain.conversations import Conversation, Message, NewMessage
 from tertulia.domain.errors import Invalid, ItemNotFound, MessageNotFound
+from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.parts import Part, ReasoningPart
 
 _PAGE_CHARS_MAX = 2 * 1024 * 1024
@@ -40,12 +42,14 @@ class ConversationItems:
             order: `asc` is oldest first.
 
         Raises:
-            Invalid: There is no item `after` in the conversation.
+            Invalid: There is no item `after` on the way to the head.
         """
-        if conversation.head_id is None:
-            return [], False
         backwards = order == "desc"
         edge = None if after is None else await self._edge(conversation, after, backwards=backwards)
+        if conversation.head_id is None:
+            if after is not None:
+                raise _no_such_item()
+            return [], False
         items: list[Item] = []
         is_found, left = after is None, _PAGE_CHARS_MAX
         while len(items) <= limit:
@@ -57,6 +61,9 @@ class ConversationItems:
                 after_seq=edge,
                 newest_first=backwards,
             )
+            if not is_found and (not page or page[0].id != parse_item_id(after or "").message_id):
+                # It is on another branch, which does not lead to the head.
+                raise _no_such_item()
             for message in page:
                 found = items_of(message)
                 for each in reversed(found) if backwards else found:
@@ -80,16 +87,35 @@ class ConversationItems:
         message = await self._message(conversation, name)
         return next(each for each in items_of(message) if each["id"] == name)
 
-    async def add(self, conversation: Conversation, new: Sequence[NewMessage]) -> list[Item]:
+    async def add(
+        self,
+        conversation: Conversation,
+        new: Sequence[NewMessage],
+        *,
+        idempotent: IdempotentRequest | None = None,
+    ) -> Made[list[Item]]:
         """Add messages at the end, and return their items.
+
+        Args:
+            conversation: Where.
+            new: What.
+            idempotent: The items that this request made before are returned as they are now.
 
         Raises:
             RunActive: The conversation is being answered.
+            IdempotencyKeyReused: The key belongs to another request.
+            Invalid: An output is of no call that waits for a client's.
         """
-        messages = await self.conversations.messages.append_all(
-            conversation.id, new, user_id=conversation.user_id
-        )
-        return [item for message in messages for item in items_of(message)]
+        try:
+            made = await self.conversations.messages.append_all(
+                conversation.id, new, user_id=conversation.user_id, idempotent=idempotent
+            )
+        except Invalid as error:
+            if (error.field or "").startswith("body.tool_results"):
+                raise Invalid(error.detail, field="body.items") from error
+            raise
+        items = [item for message in made.thing for item in items_of(message)]
+        return Made(items, is_replay=made.is_replay)
 
     async def delete(self, conversation: Conversation, name: str) -> None:
         """Delete one item, and its message with the last of its items.
@@ -129,5 +155,9 @@ class ConversationItems:
         try:
             message = await self._message(conversation, after)
         except ItemNotFound:
-            raise Invalid("There is no such item in this list", field="query.after") from None
+            raise _no_such_item() from None
         return message.seq + 1 if backwards else message.seq - 1
+
+
+def _no_such_item() -> Invalid:
+    return Invalid("There is no such item in this list", field="query.after")

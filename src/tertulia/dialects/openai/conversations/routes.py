@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tertulia.auth.dependencies import CurrentUser
 from tertulia.conversations.changes import ConversationChange
 from tertulia.dialects.openai.conversations.items import ConversationItems
 from tertulia.dialects.openai.ids import conversation_id, parse_conversation_id
-from tertulia.dialects.openai.input_items import InputItem
+from tertulia.dialects.openai.input_items import InputItem, check_kept
 from tertulia.dialects.openai.items import Item
 from tertulia.dialects.openai.listing import (
     ItemsAfter,
@@ -23,7 +23,7 @@ from tertulia.dialects.openai.responses.request import Metadata
 from tertulia.dialects.openai.responses.service import Responses
 from tertulia.domain.conversations import Conversation
 from tertulia.domain.users import User
-from tertulia.http.idempotency import Idempotent
+from tertulia.http.idempotency import REPLAYED, Idempotent
 from tertulia.http.paging import encode_cursor
 
 ITEMS_ADDED_MAX = 20
@@ -65,14 +65,17 @@ async def create_conversation(
     user: CurrentUser,
     responses: Found,
     idempotent: Idempotent,
+    response: Response,
     body: ConversationCreate | None = None,
 ) -> dict[str, Any]:
     """Make a conversation; with an `Idempotency-Key`, once."""
     asked = body or ConversationCreate()
+    check_kept(asked.items or (), field="body.items")
     new = await responses.messages_of(asked.items or (), field="body.items", user_id=user.id)
     made = await responses.conversations.create(
         user_id=user.id, messages=new, metadata=asked.metadata, idempotent=idempotent
     )
+    response.headers.update(REPLAYED if made.is_replay else {})
     return _shown(made.thing)
 
 
@@ -122,12 +125,22 @@ async def delete_conversation(name: str, user: CurrentUser, responses: Found) ->
 
 @router.post("/{name}/items")
 async def create_items(
-    name: str, body: ItemsCreate, user: CurrentUser, responses: Found, _include: Include = None
+    *,
+    name: str,
+    body: ItemsCreate,
+    user: CurrentUser,
+    responses: Found,
+    idempotent: Idempotent,
+    response: Response,
+    _include: Include = None,
 ) -> dict[str, Any]:
-    """Add items at the end of a conversation; nothing answers them by itself."""
+    """Add items at the end of a conversation; with an `Idempotency-Key`, once."""
     found = await _find(responses, name, user)
+    check_kept(body.items, field="body.items")
     new = await responses.messages_of(body.items, field="body.items", user_id=user.id)
-    return list_of(await _items(responses).add(found, new), has_more=False)
+    made = await _items(responses).add(found, new, idempotent=idempotent)
+    response.headers.update(REPLAYED if made.is_replay else {})
+    return list_of(made.thing, has_more=False)
 
 
 @router.get("/{name}/items")

@@ -4,7 +4,7 @@ The same run gives the same events with the same numbers, whoever asks, when and
 made of the run's own events alone, from the first on. So `starting_after` is good for ever.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -14,10 +14,12 @@ from tertulia.dialects.openai.items import COMPLETED, IN_PROGRESS, INCOMPLETE, I
 from tertulia.dialects.openai.items import output_text as words_of
 from tertulia.dialects.openai.responses.object import (
     begun,
+    decided_calls,
     echo_of,
     final_event_of,
     finished,
     last_status_of,
+    requests_of,
 )
 from tertulia.domain.conversations import Role
 from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
@@ -60,6 +62,11 @@ class ResponseEvents:
         default_factory=dict[str, tuple[int, ToolCallPart]]
     )
     """Calls that this server makes and whose result is still to come, and their places."""
+    _decided: Mapping[str, ToolCallPart] = field(init=False)
+    """Calls of an earlier answer that this run was told to make, or not to."""
+
+    def __post_init__(self) -> None:
+        self._decided = decided_calls(self.run)
 
     def begin(self) -> list[Event]:
         """Return the events that come before anything is said."""
@@ -79,10 +86,13 @@ class ResponseEvents:
                 return self._say(event.kind, event.data["delta"])
             case EventKind.TOOL_CALL:
                 call = ToolCallPart(**event.data)
-                say = self._call if call.server is None else self._own_call
-                return [*self._close(COMPLETED), *say(call)]
+                return [*self._close(COMPLETED), *self._any_call(call)]
             case EventKind.TOOL_RESULT if event.data["call_id"] in self._calls:
                 return [*self._close(COMPLETED), *self._result(ToolResultPart(**event.data))]
+            case EventKind.TOOL_RESULT if event.data["call_id"] in self._decided:
+                result = ToolResultPart(**event.data)
+                begun_call = self._own_call(self._decided[result.call_id])
+                return [*self._close(COMPLETED), *begun_call, *self._result(result)]
             case EventKind.RESTART:
                 return self._restart(event)
             case EventKind.TOOL_RESULT | EventKind.DONE:
@@ -169,6 +179,18 @@ class ResponseEvents:
             part_done = self._event("response.reasoning_summary_part.done", **place, part=told)
         return [done, part_done, *self._done(said.number, [part], status)]
 
+    def _any_call(self, call: ToolCallPart) -> list[Event]:
+        if call.server is None:
+            return self._call(call)
+        return self._own_call(call) if call.approval is None else self._request(call)
+
+    def _request(self, call: ToolCallPart) -> list[Event]:
+        """Return how the user is asked whether a call may be made."""
+        number = self._next()
+        shown = self._item(number, [call], COMPLETED)
+        added = self._event("response.output_item.added", output_index=number, item=shown)
+        return [added, *self._done(number, [call], COMPLETED)]
+
     def _own_call(self, call: ToolCallPart) -> list[Event]:
         number = self._next()
         self._calls[call.call_id] = (number, call)
@@ -222,7 +244,14 @@ class ResponseEvents:
         return closing
 
     def _item(self, number: int, parts: Sequence[Part], status: str) -> Item:
-        return item(self.run.message_id, number, parts, role=Role.ASSISTANT, status=status)
+        return item(
+            self.run.message_id,
+            number,
+            parts,
+            role=Role.ASSISTANT,
+            status=status,
+            requests=requests_of(self.run),
+        )
 
     def _place(self, number: int, prefix: str) -> dict[str, Any]:
         name = item_id(prefix, self.run.message_id, number)

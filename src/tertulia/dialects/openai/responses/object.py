@@ -1,6 +1,7 @@
 """A run as OpenAI's response."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -8,7 +9,9 @@ from tertulia.dialects.openai.ids import conversation_id, response_id
 from tertulia.dialects.openai.items import COMPLETED, INCOMPLETE, Item, items_of_parts
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.models import Usage
+from tertulia.domain.parts import Part, ToolCallPart, ToolResultPart
 from tertulia.domain.runs import Run, RunError, RunStatus
+from tertulia.runs.send import Decision
 from tertulia.runs.settings import echo_in
 
 ResponseObject: TypeAlias = dict[str, Any]
@@ -47,11 +50,13 @@ _DEFAULTS: Mapping[str, Any] = {
     "tools": [],
     "top_logprobs": 0,
     "top_p": 1.0,
-    "truncation": "disabled",
+    "truncation": "auto",
 }
 """What a response says of its request where that said nothing."""
 
 
+APPROVALS = "approvals"
+"""Under this a run keeps `requests_of`."""
 _ECHOED = frozenset({*_DEFAULTS, "model", "user"})
 
 
@@ -64,7 +69,30 @@ def response_of(run: Run, answer: Message) -> ResponseObject:
 
 def output_of(run: Run, answer: Message) -> list[Item]:
     """Return the items of a run's answer."""
-    return items_of_parts(answer.id, Role.ASSISTANT, answer.parts, last_status=last_status_of(run))
+    decided = decided_calls(run)
+    parts: list[Part] = []
+    for part in answer.parts:
+        if isinstance(part, ToolResultPart) and part.call_id in decided:
+            parts.append(decided[part.call_id])
+        parts.append(part)
+    return items_of_parts(
+        answer.id,
+        Role.ASSISTANT,
+        parts,
+        last_status=last_status_of(run),
+        requests=requests_of(run),
+    )
+
+
+def decided_calls(run: Run) -> Mapping[str, ToolCallPart]:
+    """Return the calls that a run was told to make, or not to, by their ids."""
+    calls = (decision.call for decision in Decision.stored_in(run.settings))
+    return {call.call_id: replace(call, approval=None) for call in calls}
+
+
+def requests_of(run: Run) -> Mapping[str, str]:
+    """Return the names of the requests for approval that a run's own request answered."""
+    return echo_of(run).get(APPROVALS, {})
 
 
 def last_status_of(run: Run) -> str:

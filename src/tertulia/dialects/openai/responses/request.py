@@ -19,6 +19,8 @@ from tertulia.domain.errors import Invalid
 from tertulia.domain.models import ModelSettings
 
 METADATA_MAX = 16
+_LOGPROBS = "message.output_text.logprobs"
+_NO_LOGPROBS = "Log probabilities are not kept here"
 _TOOLS_MAX = 128
 
 ModelName = Annotated[StrictStr, Field(min_length=1, max_length=200)]
@@ -184,6 +186,12 @@ class ConversationRef(_Asked):
     id: ResponseId
 
 
+class ImageConfig(BaseModel):
+    """How pictures shall be read; models decide that here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class StreamOptions(_Asked):
     """How a stream shall be."""
 
@@ -224,13 +232,13 @@ class ResponseSettings(_Asked):
     prompt_cache_key: Key | None = None
     prompt_cache_retention: Literal["in_memory", "24h", "in-memory"] | None = None
     prompt_cache_options: dict[str, Any] | None = None
-    service_tier: Literal["auto", "default", "flex", "priority", "fast"] | None = None
+    service_tier: Literal["auto", "default", "flex", "priority", "fast", "ultrafast"] | None = None
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=20)] | None = None
+    image: ImageConfig | None = None
     # What OpenAI runs on its own side; only its absence can be had here.
     access_programs: None = None
     background_options: None = None
     context_management: None = None
-    image: None = None
     moderation: None = None
     prompt: None = None
 
@@ -262,7 +270,9 @@ class ResponseSettings(_Asked):
             Invalid: It asks for what cannot be had here.
         """
         if self.top_logprobs:
-            raise Invalid("Log probabilities are not kept here", field="body.top_logprobs")
+            raise Invalid(_NO_LOGPROBS, field="body.top_logprobs")
+        if _LOGPROBS in (self.include or ()):
+            raise Invalid(_NO_LOGPROBS, field="body.include")
         functions, choice = self.functions(), self._choice()
         if isinstance(self.tool_choice, AllowedTools):
             allowed = {tool.name for tool in self.tool_choice.tools}
@@ -299,8 +309,6 @@ class ResponseSettings(_Asked):
         if self.reasoning is not None:
             summary = self.reasoning.summary or self.reasoning.generate_summary
             given["reasoning"] = {"effort": self.reasoning.effort, "summary": summary}
-        if given.get("service_tier") == "auto":
-            del given["service_tier"]
         return given
 
     def _choice(self) -> str | Mapping[str, Any] | None:
@@ -349,7 +357,6 @@ _ECHOED = (
     "user",
     "safety_identifier",
     "prompt_cache_key",
-    "service_tier",
 )
 
 

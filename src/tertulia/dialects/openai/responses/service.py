@@ -1,10 +1,12 @@
 """The use cases of responses: start, find, delete. A response is a run."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from tertulia.conversations.service import ConversationService
+from tertulia.conversations.tool_calls import Tip
+from tertulia.dialects.deciding import Decided
 from tertulia.dialects.openai.ids import (
     ItemPlace,
     parse_conversation_id,
@@ -20,26 +22,28 @@ from tertulia.dialects.openai.input_items import (
     too_much,
 )
 from tertulia.dialects.openai.items import split
-from tertulia.dialects.openai.responses.object import echo_of
+from tertulia.dialects.openai.responses.approvals import approvals_in, as_sent, check_outputs
+from tertulia.dialects.openai.responses.object import APPROVALS, echo_of
 from tertulia.dialects.openai.responses.request import ConversationRef, ResponseSettings
 from tertulia.domain.conversations import Message, NewMessage, Retention, Role
 from tertulia.domain.errors import (
+    ContextTooLong,
     Invalid,
     ItemNotFound,
     PreviousResponseNotFound,
+    RunActive,
     RunNotFound,
 )
 from tertulia.domain.idempotency import IdempotentRequest
-from tertulia.domain.parts import ToolCallPart, ToolResultPart, text_of
+from tertulia.domain.parts import text_of
 from tertulia.domain.runs import OnBusy, Run
+from tertulia.runs.prompt import WHOLE_MESSAGES_MAX
 from tertulia.runs.send import Branch, Instructions, NewConversation, Send
 from tertulia.runs.service import RunService, Started
 
 _TITLE_CHARS_MAX = 60
 _REFERENCES_MAX = 500
-_PAGE_MESSAGES = 200
-_CALLS_SOUGHT_IN = 200
-"""Messages before a function's output among which its call must be."""
+_PAGE_MESSAGES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Responses:
         background: bool = False,
         idempotent: IdempotentRequest | None = None,
         unstored: Collection[UUID] = (),
-        also: Sequence[NewMessage] = (),
+        prepares: bool = False,
     ) -> Started:
         """Store what is asked and begin to answer it.
 
@@ -82,7 +86,8 @@ class Responses:
             background: Whether nobody has to wait for it.
             idempotent: The response that this request made before is returned.
             unstored: Runs that were not to be stored, and can be gone on from all the same.
-            also: Messages after those of the request.
+            prepares: Whether nothing is to be answered yet; the response is there to be gone on
+                from.
 
         Raises:
             Invalid: It cannot be done as asked.
@@ -91,15 +96,13 @@ class Responses:
         """
         settings = asked.to_settings()
         base = await self._base(asked, user_id=user_id, unstored=unstored)
-        new = (
-            []
-            if asked.input is None
-            else await self.messages_of(asked.input, field="body.input", user_id=user_id)
-        )
-        new += also
-        if not new and (base is None or not base.is_head):
+        new = await self._new(asked, user_id=user_id)
+        there = None if base is None else base.conversation_id
+        messages = self.conversations.messages
+        approved = await approvals_in(asked.input, there, messages, user_id=user_id)
+        if not new and not prepares and approved is None and (base is None or not base.is_head):
             raise Invalid("There is nothing to answer: send `input`", field="body.input")
-        await self._check_outputs(new, base, user_id=user_id)
+        check_outputs(asked.input)
         echo = asked.echo()
         if background:
             echo["background"] = True
@@ -116,17 +119,70 @@ class Responses:
             # Who names a conversation wants it for itself.
             keeps=asked.conversation is not None,
             title=_title(new),
+            is_whole=asked.truncation == "disabled",
+            prepares=prepares,
             echo=echo,
         )
         where, send = _where(send, base, keeps=asked.store is not False)
         try:
-            return await self.runs.start(where, send, user_id=user_id, idempotent=idempotent)
+            if approved:
+                return await self._decide(approved, where, send, user_id, idempotent)
+            return await self.runs.start(
+                where,
+                send,
+                user_id=user_id,
+                idempotent=idempotent,
+                also_temporary=base is not None and base.is_unstored,
+            )
         except Invalid as error:
-            if error.field in ("body.content", "body.parent_id"):
-                raise Invalid(error.detail, field="body.input") from error
-            if error.field is not None and error.field.startswith("body.mcp"):
-                raise Invalid(error.detail, field="body.tools") from error
+            if (wrong := as_sent(error, asked.input, new)) is not None:
+                raise wrong from error
             raise
+
+    async def read_all(self, asked: ResponseSettings, *, user_id: UUID) -> list[NewMessage]:
+        """Return all that came before a request and with it, oldest first; nothing is left out.
+
+        Raises:
+            Invalid: It cannot be done as asked.
+            PreviousResponseNotFound: There is no such response.
+            ConversationNotFound: There is no such conversation.
+            RunActive: The answer that it goes on from is being written.
+            ContextTooLong: It is more than a request can hold, and than any model is told.
+        """
+        base = await self._base(asked, user_id=user_id, unstored=())
+        new = await self._new(asked, user_id=user_id)
+        check_outputs(asked.input)
+        tip = Tip(base.conversation_id, base.tip_id, user_id) if base is not None else None
+        try:
+            await self.conversations.messages.check_results(new, tip)
+        except Invalid as error:
+            raise as_sent(error, asked.input, new) or error from error
+        if base is None or base.tip_id is None:
+            return new
+        before: list[NewMessage] = []
+        left, edge = EXPANDED_CHARS_MAX - sum(map(chars_of, new)), None
+        while True:
+            page = await self.conversations.messages.read_branch(
+                base.conversation_id,
+                tip_id=base.tip_id,
+                user_id=user_id,
+                limit=_PAGE_MESSAGES,
+                after_seq=edge,
+            )
+            for message in page:
+                if message.generation is not None and message.generation.is_success is None:
+                    raise RunActive("The answer is being written; wait for its end")
+                if message.parts:
+                    before.append(NewMessage(message.role, message.parts))
+                    left -= chars_of(before[-1])
+            if left < 0 or len(before) + len(new) > WHOLE_MESSAGES_MAX:
+                raise ContextTooLong(
+                    f"The conversation has more than {EXPANDED_CHARS_MAX} characters "
+                    f"or {WHOLE_MESSAGES_MAX} messages"
+                )
+            if page.is_last:
+                return [*before, *new]
+            edge = page[-1].seq
 
     async def find(self, name: str, *, user_id: UUID) -> tuple[Run, Message]:
         """Return a response's run and its answer.
@@ -162,6 +218,11 @@ class Responses:
             if page.is_last:
                 break
         return found[::-1]
+
+    async def _new(self, asked: ResponseSettings, *, user_id: UUID) -> list[NewMessage]:
+        if asked.input is None:
+            return []
+        return await self.messages_of(asked.input, field="body.input", user_id=user_id)
 
     async def _base(
         self, asked: ResponseSettings, *, user_id: UUID, unstored: Collection[UUID]
@@ -235,35 +296,31 @@ class Responses:
                 raise too_much(field)
         return new
 
-    async def _check_outputs(
-        self, new: Sequence[NewMessage], base: _Base | None, *, user_id: UUID
-    ) -> None:
-        """Make sure that every function's output has its call before it."""
-        called: set[str] = set()
-        missing: dict[str, int] = {}
-        for number, message in enumerate(new):
-            for part in message.parts:
-                if isinstance(part, ToolCallPart):
-                    called.add(part.call_id)
-                elif isinstance(part, ToolResultPart) and part.call_id not in called:
-                    missing[part.call_id] = number
-        if missing and base is not None and base.tip_id is not None:
-            before = await self.conversations.messages.read_branch(
-                base.conversation_id,
-                tip_id=base.tip_id,
-                user_id=user_id,
-                limit=_CALLS_SOUGHT_IN,
-                newest_first=True,
-            )
-            for message in before:
-                for part in message.parts:
-                    if isinstance(part, ToolCallPart):
-                        missing.pop(part.call_id, None)
-        for call_id, number in missing.items():
+    async def _decide(
+        self,
+        approved: tuple[Decided, Mapping[str, str]],
+        where: UUID | NewConversation,
+        send: Send,
+        user_id: UUID,
+        idempotent: IdempotentRequest | None,
+    ) -> Started:
+        """Do as the user decided about calls, and go on as was asked."""
+        decided, names = approved
+        if send.prepares or any(message.role is not Role.TOOL for message in send.messages):
             raise Invalid(
-                f"No tool call found for function call output with call_id {call_id[:100]}",
-                field=f"body.input[{number}].call_id",
+                "With approvals go outputs of functions only; say more when the calls have been "
+                "made",
+                field="body.input",
             )
+        if not isinstance(where, UUID):
+            raise Invalid("Calls are made where they were asked for", field="body.store")
+        return await self.runs.decide(
+            decided.run_id,
+            decided.verdicts,
+            user_id=user_id,
+            send=replace(send, echo={**send.echo, APPROVALS: dict(names)}),
+            idempotent=idempotent,
+        )
 
 
 def _where(send: Send, base: _Base | None, *, keeps: bool) -> tuple[UUID | NewConversation, Send]:
@@ -274,7 +331,9 @@ def _where(send: Send, base: _Base | None, *, keeps: bool) -> tuple[UUID | NewCo
     if keeps is not base.is_unstored:
         return base.conversation_id, send
     # What is not to be stored leaves no trace in what is; what is goes on from a copy.
-    history = None if base.tip_id is None else Branch(base.conversation_id, base.tip_id)
+    history = None
+    if base.tip_id is not None:
+        history = Branch(base.conversation_id, base.tip_id, is_whole=send.is_whole)
     return NewConversation(retention=retention, history=history), replace(send, parent_id=None)
 
 

@@ -6,7 +6,7 @@ be stored can be gone on from for as long as the connection lasts, and is delete
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,7 @@ from tertulia.dialects.waiting import Waited
 from tertulia.domain.errors import Invalid, NotFound, Overloaded, TertuliaError, Unauthenticated
 from tertulia.domain.runs import Run
 from tertulia.http.errors import Refused, refusal_response, response_for, validation_response
+from tertulia.http.sockets import Sockets
 from tertulia.http.strict_json import JsonLimits, check_json
 from tertulia.runs.service import Started
 from tertulia.runs.wire import refusal
@@ -33,7 +34,7 @@ from tertulia.runs.wire import refusal
 _TURNS_WAITING_MAX = 16
 """Sent before the turns before them have ended."""
 _WAITING_CHARS_MAX = 2 * 1024 * 1024
-_TOO_MANY_TURNS = "Too many turns wait on this connection; send one when another has ended"
+_TOO_MANY_TURNS = "Too many turns wait here to be answered; send one when another has ended"
 _UNSTORED_MAX = 100
 """Responses that were not to be stored, of one connection."""
 _CONNECTION_S = 60 * 60.0
@@ -62,14 +63,20 @@ async def respond(websocket: WebSocket) -> None:
     """Serve one WebSocket; its handshake carries `Authorization: Bearer …`."""
     state = websocket.app.state
     auth: AuthService = state.auth
-    try:
-        token = _token(websocket)
-        user_id = (await auth.authenticate(token)).user.id
-    except TertuliaError as error:
-        await websocket.send_denial_response(response_for(error))
-        return
-    await websocket.accept()
-    session = _Session(websocket, state.responses, user_id)
+    sockets: Sockets = state.sockets
+    with ExitStack() as counted:
+        try:
+            token = _token(websocket)
+            user_id = (await auth.authenticate(token)).user.id
+            counted.enter_context(sockets.opened(user_id))
+        except TertuliaError as error:
+            await websocket.send_denial_response(response_for(error))
+            return
+        await websocket.accept()
+        await _serve(_Session(websocket, state.responses, user_id, sockets), auth, token)
+
+
+async def _serve(session: "_Session", auth: AuthService, token: str) -> None:
     try:
         await session.serve(auth, token)
     except* (WebSocketDisconnect, RuntimeError):
@@ -77,8 +84,7 @@ async def respond(websocket: WebSocket) -> None:
     except* _Closing as closing:
         end = closing.exceptions[0]
         assert isinstance(end, _Closing)
-        with suppress(RuntimeError, WebSocketDisconnect):
-            await websocket.close(end.code, end.reason)
+        await session.close(end.code, end.reason)
     finally:
         await session.forget()
 
@@ -86,13 +92,16 @@ async def respond(websocket: WebSocket) -> None:
 class _Session:
     """One connected client."""
 
-    def __init__(self, websocket: WebSocket, responses: Responses, user_id: UUID) -> None:
+    def __init__(
+        self, websocket: WebSocket, responses: Responses, user_id: UUID, sockets: Sockets
+    ) -> None:
         self._websocket = websocket
         self._responses = responses
         self._user_id = user_id
+        self._sockets = sockets
         self._turns: asyncio.Queue[str | None] = asyncio.Queue()
         self._waiting_chars = 0
-        """Of the turns that have not begun."""
+        """Of the turns that have not ended."""
         self._unstored: dict[UUID, UUID] = {}
         """Runs that were not to be stored, and their conversations."""
         self._sending = asyncio.Lock()
@@ -112,21 +121,27 @@ class _Session:
                 if (
                     self._turns.qsize() >= _TURNS_WAITING_MAX
                     or self._waiting_chars + chars > _WAITING_CHARS_MAX
+                    or not self._sockets.take_in(chars)
                 ):
                     await self._send(error_of(Overloaded(_TOO_MANY_TURNS)))
                     continue
                 self._waiting_chars += chars
                 self._turns.put_nowait(text)
 
+    async def close(self, code: int, reason: str) -> None:
+        """Say goodbye, if somebody is there to hear it."""
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await self._websocket.close(code, reason)
+
     async def forget(self) -> None:
-        """Delete what was not to be stored."""
+        """Give back what it took, and delete what was not to be stored."""
+        self._sockets.let_go(self._waiting_chars)
         for conversation_id in set(self._unstored.values()):
             await self._delete(conversation_id)
 
     async def _take_turns(self) -> None:
         while True:
             text = await self._turns.get()
-            self._waiting_chars -= len(text or "")
             try:
                 await self._take_turn(_parsed(text))
             except Refused as refused:
@@ -135,12 +150,12 @@ class _Session:
                 await self._send(translated_error(validation_response(error)))
             except TertuliaError as error:
                 await self._send(error_of(error))
+            self._waiting_chars -= len(text or "")
+            self._sockets.let_go(len(text or ""))
 
     async def _take_turn(self, asked: ResponseTurn) -> None:
         went_well = False
         try:
-            if asked.generate is False:
-                raise Invalid("Nothing is prepared here: leave it out", field="body.generate")
             run = await self._start(asked)
             if asked.store is False:
                 await self._remember(run.id, run.conversation_id)
@@ -159,7 +174,12 @@ class _Session:
         """Start the turn's run; one whose client leaves meanwhile is ended."""
         tasks = self._responses.runs.executor.tasks
         starting = tasks.spawn(
-            self._responses.start(asked, user_id=self._user_id, unstored=self._unstored.keys()),
+            self._responses.start(
+                asked,
+                user_id=self._user_id,
+                unstored=self._unstored.keys(),
+                prepares=asked.generate is False,
+            ),
             name="start a turn",
         )
         try:
@@ -203,7 +223,7 @@ class _Session:
 
     async def _delete(self, conversation_id: UUID) -> None:
         try:
-            await self._responses.conversations.delete(conversation_id, user_id=self._user_id)
+            await self._responses.conversations.forget(conversation_id, user_id=self._user_id)
         except NotFound:
             pass  # Somebody was faster.
         except TertuliaError as error:

@@ -1,0 +1,58 @@
+"""Hundreds of streams in one process: whether tokens keep coming, and what each one holds."""
+
+from collections.abc import Mapping
+
+from benchmarks.audience import Audience
+from benchmarks.bench import Bench, Findings, Target
+from benchmarks.cells import cell
+from benchmarks.figures import Sample, Spread, p99
+from benchmarks.measuring import measure
+from benchmarks.stage import Server
+from benchmarks.upstream import PACE
+
+_PRODUCT, _RELAY = "Tertulia, stored", "raw relay"
+_COLUMNS = ("delivered", "app cores", "max ms", "kB a stream", "write transactions/s")
+
+
+@cell("many-streams")
+def measure_many_streams(bench: Bench) -> Findings:
+    """500 and 1,000 streams of 50 tokens a second in one worker, and the memory of each."""
+    stage, audience = bench.stage, Audience.of(bench)
+    seconds = bench.size(max(8.0, bench.options.seconds), bench.options.seconds)
+    findings = Findings()
+    for streams in bench.size((500, 1000), (30,)):
+
+        def target(server: Server, streams: int = streams) -> Target:
+            def measured() -> Sample:
+                empty = server.memory_bytes()
+
+                def look() -> Mapping[str, float]:
+                    return {"kB a stream": (server.memory_bytes() - empty) / streams / 1000}
+
+                job = audience.paced(server, streams, seconds, streams / 200)
+                return _with_shares(measure(server, job, seconds=seconds, look=look), streams)
+
+            return measured
+
+        compared = bench.rounds(
+            f"{streams} streams",
+            {_PRODUCT: target(stage.product()), _RELAY: target(stage.yardstick("relay"))},
+            unit="token",
+            columns=_COLUMNS,
+        )
+        findings.comparisons.append(compared)
+        findings.judge("15b" if streams == 1000 else "15", compared.spread(_PRODUCT, p99))
+        if streams != 1000:
+            # Of the first round: later ones find memory that was not given back.
+            first = compared.samples[_PRODUCT][0].extra["kB a stream"]
+            findings.judge("16", Spread.of([first]))
+    return findings
+
+
+def _with_shares(sample: Sample, streams: int) -> Sample:
+    """Add which part of the tokens came in time, and the processors that it took."""
+    shares = {
+        "delivered": sample.rate / (streams * PACE),
+        "app cores": sample.app_s / sample.seconds,
+    }
+    return sample.with_extra(shares)

@@ -1,0 +1,165 @@
+"""Tool calls on a branch: which wait for a result, and whose it is to answer them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from tertulia.domain.conversations import NewMessage
+from tertulia.domain.errors import Invalid
+from tertulia.domain.parts import Part, ToolCallPart, ToolResultPart
+from tertulia.storage.unit_of_work import UnitOfWork
+
+_SOUGHT_IN_MESSAGES = 200
+"""The newest on the way to a result, among which its call must be."""
+_NAMED_CHARS = 100
+_FIELD = "body.tool_results"
+
+
+class Tip(NamedTuple):
+    """Where a branch ends, to which something is to be added."""
+
+    conversation_id: UUID
+    message_id: UUID | None
+    """None: nothing has been said."""
+    user_id: UUID
+
+
+def unanswered(parts: Sequence[Part]) -> Sequence[ToolCallPart]:
+    """Return the calls of an answer that have no result in it, in order."""
+    answered = {part.call_id for part in parts if isinstance(part, ToolResultPart)}
+    calls = (part for part in parts if isinstance(part, ToolCallPart))
+    return [call for call in calls if call.call_id not in answered]
+
+
+async def find_open_calls(work: UnitOfWork, tip: Tip) -> Sequence[ToolCallPart]:
+    """Return the calls that wait for a result where a branch ends, in order.
+
+    They are those of the last answer, if nothing but results came after it.
+    """
+    answered = set[str]()
+    above = tip.message_id
+    while above is not None:
+        message = await work.messages.get(
+            above, conversation_id=tip.conversation_id, user_id=tip.user_id
+        )
+        if message.generation is not None and message.generation.is_success is None:
+            # It is being written, or waits for its turn.
+            return []
+        open_here = [call for call in unanswered(message.parts) if call.call_id not in answered]
+        if open_here or any(not isinstance(part, ToolResultPart) for part in message.parts):
+            return open_here
+        answered |= {part.call_id for part in message.parts if isinstance(part, ToolResultPart)}
+        above = message.parent_id
+    return []
+
+
+async def check_results(work: UnitOfWork, new: Sequence[NewMessage], tip: Tip | None) -> None:
+    """Accept what is to be stored below `tip` (None: alone) if its results are a client's to tell.
+
+    Each answers a call that comes before it: among what is new, which is the client's own story, or
+    on the branch, where the call must be one that the client makes and nobody has answered.
+
+    Raises:
+        Invalid: One does not. The field is `body.tool_results[n].call_id`, where n counts all the
+            results that are new; `result_number` reads it.
+    """
+    told = _Told.of(new)
+    if not told.results and not told.own_calls:
+        return
+    known = await _known(work, tip, {*told.results.values(), *told.own_calls})
+    for call_id in told.own_calls:
+        call = known.get(call_id)
+        if call is not None and call.server is not None and not call.is_answered:
+            raise Invalid(_not_a_clients(call_id), field=_FIELD)
+    for number, call_id in told.results.items():
+        if (wrong := _fault(call_id, known.get(call_id))) is not None:
+            raise Invalid(wrong, field=f"{_FIELD}[{number}].call_id")
+        known[call_id] = _Known(None, is_answered=True)
+
+
+def result_number(error: Invalid) -> int | None:
+    """Return which of the new results an error is about, from 0; None: it is about another thing.
+
+    See `check_results`.
+    """
+    number = (error.field or "").removeprefix(f"{_FIELD}[").removesuffix("].call_id")
+    return int(number) if number.isdecimal() else None
+
+
+class _Known(NamedTuple):
+    """A call on a branch."""
+
+    server: str | None
+    is_answered: bool
+
+
+class _Told(NamedTuple):
+    """What messages say of calls."""
+
+    results: dict[int, str]
+    """Of which calls there are results, by their number; without those of `own_calls`."""
+    own_calls: set[str]
+    """Calls that are among the messages themselves."""
+
+    @classmethod
+    def of(cls, new: Sequence[NewMessage]) -> "_Told":
+        told = cls({}, set())
+        number = 0
+        for part in (part for message in new for part in message.parts):
+            if isinstance(part, ToolCallPart):
+                told.own_calls.add(part.call_id)
+            elif isinstance(part, ToolResultPart):
+                if part.call_id not in told.own_calls:
+                    told.results[number] = part.call_id
+                number += 1
+        return told
+
+
+async def _known(work: UnitOfWork, tip: Tip | None, wanted: set[str]) -> dict[str, _Known]:
+    """Return those of the calls that are on the branch, each as it was made last."""
+    known: dict[str, _Known] = {}
+    if tip is None or tip.message_id is None:
+        return known
+    answered = set[str]()
+    sought, edge = 0, None
+    while sought < _SOUGHT_IN_MESSAGES:
+        page = await work.messages.list_branch(
+            tip.conversation_id,
+            tip_id=tip.message_id,
+            user_id=tip.user_id,
+            limit=_SOUGHT_IN_MESSAGES - sought,
+            after_seq=edge,
+            newest_first=True,
+        )
+        for part in (part for message in page for part in reversed(message.parts)):
+            if isinstance(part, ToolResultPart):
+                answered.add(part.call_id)
+            elif isinstance(part, ToolCallPart):
+                # Ids may be used again: a result belongs to the last call before it.
+                is_answered = part.call_id in answered
+                answered.discard(part.call_id)
+                known.setdefault(part.call_id, _Known(part.server, is_answered=is_answered))
+        if page.is_last or wanted <= known.keys():
+            break
+        # A page of long messages is short.
+        sought, edge = sought + len(page), page[-1].seq
+    return known
+
+
+def _fault(call_id: str, call: _Known | None) -> str | None:
+    """Return why a call cannot be given a result by a client; None: it can."""
+    if call is None:
+        return f"There is no call {call_id[:_NAMED_CHARS]!r} here that waits for a result"
+    if call.server is not None:
+        return _not_a_clients(call_id)
+    if call.is_answered:
+        return f"{_named(call_id)} has been answered already"
+    return None
+
+
+def _not_a_clients(call_id: str) -> str:
+    return f"{_named(call_id)} is this server's own: no client answers it"
+
+
+def _named(call_id: str) -> str:
+    return f"The call {call_id[:_NAMED_CHARS]!r}"
