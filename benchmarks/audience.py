@@ -11,6 +11,8 @@ from benchmarks.upstream import MODEL, PACE, prompt
 
 _EVENTS = "text/event-stream"
 _CONVERSATIONS = 20_000
+_STARTS_A_SECOND = 50
+"""A thousand people do not send in the same second."""
 
 
 @dataclass(slots=True)
@@ -36,16 +38,16 @@ class Audience:
         body = {"model": MODEL, "messages": messages, "stream": True}
         return [post("/v1/chat/completions", body, accept=_EVENTS)]
 
-    def paced(self, server: Server, streams: int, seconds: float, over_s: float = 0.5) -> Job:
+    def paced(self, server: Server, streams: int, seconds: float) -> Job:
         """Return a job of streams that run all the time that is measured, and end soon after.
 
         Args:
             server: Who streams.
             streams: How many at the same time.
             seconds: How long is measured.
-            over_s: They begin evenly spread over so many seconds.
         """
-        wanted = prompt(tokens=round(PACE * (over_s + seconds + self.lead_s)))
+        over_s = streams / _STARTS_A_SECOND
+        wanted = prompt(tokens=round(PACE * (1.3 * over_s + seconds + self.lead_s)))
         requests = self.requests_to(server, wanted, streams)
         return StreamsJob(server.port, requests, streams, over_s=over_s)
 

@@ -115,7 +115,7 @@ class Bench:
                 comparison.samples[name].append(sample)
                 self.say(
                     f"  {title} · round {number + 1} · {name}: {sample.rate:,.0f}/s, "
-                    f"{sample.cpu_ms * 1000:,.1f} us CPU a {unit}"
+                    f"{sample.cpu_ms * 1000:,.1f} us CPU per {unit}"
                     + (f", {sample.errors} ERRORS" if sample.errors else "")
                 )
         return comparison

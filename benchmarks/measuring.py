@@ -72,6 +72,7 @@ def _sample(cost: Cost, done: list[Measured], looked: Mapping[str, float]) -> Sa
         p99_ms=first.p99_ms,
         extra={
             "max ms": first.max_ms,
+            "open": first.open,
             "firsts": last.firsts,
             "first p50 ms": last.first_p50_ms,
             "first p99 ms": last.first_p99_ms,

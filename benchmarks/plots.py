@@ -35,7 +35,7 @@ def cpu_bars(comparison: Comparison) -> str:
         _bar(place, target, spread, scale, colour=_OURS if target == first else _THEIRS)
         for place, (target, spread) in enumerate(spreads.items())
     ]
-    title = f"{comparison.title}: CPU of server and PostgreSQL, us a {comparison.unit}"
+    title = f"{comparison.title}: CPU of server and PostgreSQL, us per {comparison.unit}"
     size = f'width="{_WIDTH}" height="{44 + _ROW * len(spreads)}"'
     return "\n".join(
         [

@@ -24,7 +24,7 @@ def comparison_table(comparison: Comparison) -> str:
         f"{comparison.unit}s/s",
         "p50 ms",
         "p99 ms",
-        f"us CPU a {comparison.unit}: app + PG",
+        f"us CPU per {comparison.unit}: app + PG",
         "lowest to highest",
         *shown,
         "errors",
@@ -64,7 +64,7 @@ def goals_table(judged: Sequence[Judged]) -> str:
             f"{number(each.spread.low)} to {number(each.spread.high)}",
             _limit(each.goal.must, each),
             _limit(each.goal.aim, each),
-            _SIGNS[each.verdict],
+            _reached(each),
         )
         for each in sorted(judged, key=lambda each: order[each.row])
     ]
@@ -161,6 +161,12 @@ def _limit(limit: float, judged: Judged) -> str:
         return ""
     sign = "≤" if judged.goal.less_is_better else "≥"
     return f"{sign} {_with_unit(limit, judged.goal.unit)}"
+
+
+def _reached(judged: Judged) -> str:
+    if judged.verdict is Verdict.MUST and math.isinf(judged.goal.must):
+        return "aim missed"
+    return _SIGNS[judged.verdict]
 
 
 def _with_unit(value: float, unit: str) -> str:

@@ -20,7 +20,7 @@ def measure_connections(bench: Bench) -> Findings:
     stage = bench.stage
     crowd = stage.people.crowd(users=100, conversations=10, messages=2)
     requests = [get("/conversations?limit=10", crowd.token(user)) for user in range(100)]
-    product = stage.product(TERTULIA_POOL_SIZE=str(_POOL))
+    product = stage.product(**bench.size({"TERTULIA_POOL_SIZE": str(_POOL)}, {}))
     long_s = bench.size(_LONG_S / bench.options.rounds, bench.options.seconds)
     many = bench.size(1000, 64)
 

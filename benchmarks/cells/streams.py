@@ -64,7 +64,7 @@ def measure_paced(bench: Bench) -> Findings:
             _SDK: target(stage.yardstick("sdk_relay")),
         },
         unit="token",
-        columns=["write transactions/s"],
+        columns=["open", "write transactions/s"],
     )
     findings = Findings([compared])
     findings.judge("12", compared.ratio(_PRODUCT, _RELAY, cpu))

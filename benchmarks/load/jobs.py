@@ -31,7 +31,7 @@ class StreamsJob:
     """Whether the next begins when one has ended."""
     pause_s: float = 0.0
     """Between an end and the next beginning."""
-    over_s: float = 0.2
+    over_s: float = 0.0
     """The first ones begin evenly spread over so many seconds."""
 
 
@@ -47,6 +47,8 @@ class Measured:
     p99_ms: float = 0.0
     max_ms: float = 0.0
     """Of an answer from the request on, or of a token from the upstream on."""
+    open: int = 0
+    """Streams that had begun and not ended, at the end."""
     firsts: int = 0
     """Streams of which the first token came."""
     first_p50_ms: float = 0.0

@@ -117,6 +117,7 @@ class _Reader:
             p50_ms=percentile(self._ways_ms, 50),
             p99_ms=percentile(self._ways_ms, 99),
             max_ms=max(self._ways_ms, default=0.0),
+            open=self._open,
             firsts=len(self._firsts_ms),
             first_p50_ms=percentile(self._firsts_ms, 50),
             first_p99_ms=percentile(self._firsts_ms, 99),

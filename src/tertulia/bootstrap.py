@@ -259,10 +259,10 @@ def _build(
         deadline_s=settings.run_deadline_s,
         max_runs=settings.max_runs,
     )
-    follower = Follower(database, feeds, executor.executes)
+    follower = Follower(database, feeds, executor.executes, notifier, executor.shown)
     keeper = Keeper(engine, executor, notifier, process_id)
     titles = TitleWriter(database, models, notifier)
-    receive = _receiver(feeds, executor, keeper, changes)
+    receive = _receiver(feeds, executor, keeper, changes, notifier)
     listener = Listener(database.dsn, receive, missed=_looker(feeds, keeper, changes))
     jobs = JobWorker(database, {"title": titles.write})
     for name, loop in (
@@ -318,13 +318,17 @@ async def _for_ever(name: str, loop: Callable[[], Awaitable[None]]) -> None:
 
 
 def _receiver(
-    feeds: Feeds, executor: Executor, keeper: Keeper, changes: Changes
+    feeds: Feeds, executor: Executor, keeper: Keeper, changes: Changes, notifier: Notifier
 ) -> Callable[[Notice], None]:
     def receive(notice: Notice) -> None:
         match notice["kind"]:
             case "stored":
                 for run_id in notice["run_ids"]:
                     feeds.look(UUID(run_id))
+            case "watched":
+                mine = [id_ for id_ in map(UUID, notice["run_ids"]) if executor.executes(id_)]
+                # Between their look and this notice something may have been stored.
+                notifier.stored(executor.writer.watched.note(mine))
             case "stopped":
                 for run_id in notice["run_ids"]:
                     executor.lose(UUID(run_id))

@@ -1,5 +1,6 @@
 """The cost of a history does not grow with what is not asked for."""
 
+import asyncio
 from uuid import UUID
 
 import asyncpg
@@ -37,6 +38,10 @@ class TestStatements:
     ) -> None:
         statements: list[str] = []
 
+        async def asked() -> int:
+            await asyncio.sleep(0)  # the driver tells of a statement in the loop's next round
+            return len(statements)
+
         def note(query: LoggedQuery) -> None:
             if query.query not in {"BEGIN;", "COMMIT;"}:
                 statements.append(query.query)
@@ -44,24 +49,24 @@ class TestStatements:
         async with PostgresConversationStore.open(dsn, user=user_id) as store:
             conversation = Conversation(conversation_id="c", messages=talk(turns))
             await store.save(conversation)
-            pool = store._database._pool  # pyright: ignore[reportPrivateUsage]  # it has one connection yet
-            async with pool.acquire() as connection:
-                connection.add_query_logger(note)
+            # It has one connection yet.
+            async with store._database.reading() as work:  # pyright: ignore[reportPrivateUsage]
+                work.connection.driver.add_query_logger(note)
             head = (await record_of(store, "c")).head_id
-            assert len(statements) == 1
+            assert await asked() == 1
             for limit, length in ((None, 2 * turns), (2, 2)):
                 statements.clear()
                 assert len(await store.read_history(head, limit=limit)) == length
-                assert len(statements) == 1
+                assert await asked() == 1
             statements.clear()
             conversation.messages += talk(3)
             await store.save(conversation)
             # To find and to lock the record, to look at it, to add messages and what is kept of
             # them, to save the record, to tell those who listen.
-            assert len(statements) == 7
+            assert await asked() == 7
             statements.clear()
             assert len(await store.list_conversations()) == 1
-            assert len(statements) == 1
+            assert await asked() == 1
 
 
 class TestRows:

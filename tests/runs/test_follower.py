@@ -13,6 +13,7 @@ from tertulia.runs.feeds import Feeds
 from tertulia.runs.follower import Followed, Follower, Reconnect
 from tertulia.runs.live import RunEnded
 from tertulia.storage.database import Database
+from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.runs import Outcome
 from tertulia.telemetry.tasks import TaskSet
 from tests.storage.running import store_run, texts, write
@@ -27,7 +28,9 @@ class Here:
         self.database = database
         self.feeds = Feeds()
         self.executed: set[UUID] = set()
-        self.follower = Follower(database, self.feeds, self.executed.__contains__)
+        self.follower = Follower(
+            database, self.feeds, self.executed.__contains__, Notifier(database)
+        )
         self.owner = new_id()
         self.tasks = tasks
         tasks.spawn(self.follower.watch(), name="watch")
@@ -200,6 +203,6 @@ async def test_a_stopping_process_sends_its_followers_elsewhere(here: Here) -> N
     run = await here.new_run()
     reading = here.read(run)
     await here.say(run, texts("one"))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.5)
     here.feeds.drain()
     assert await reading == [*texts("one"), Reconnect()]

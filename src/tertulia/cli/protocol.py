@@ -66,12 +66,13 @@ class BoundedHttp(HttpProtocol):
         """Count a head's bytes as they come; what comes after a refusal is dropped."""
         if self._is_deaf or self.transport.is_closing():
             return
-        if self._in_head and self._deadline is None:
-            self._expect_head()
         was_in_head, heads, body_bytes = self._in_head, self._heads, self._body_bytes
         super().data_received(data)
         if heads != self._heads or self._is_deaf or self.transport.is_closing():
             return
+        if self._in_head and self._deadline is None:
+            # A part of a head. (Most come whole, and need no timer.)
+            self._expect_head()
         if was_in_head:
             self._head_bytes += len(data)
         else:

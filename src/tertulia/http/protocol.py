@@ -93,6 +93,42 @@ class _Watched(asyncio.Protocol):
         self.transport.abort()
 
 
+class _HeadWithBody:
+    """The transport of one answer: its head waits for what follows, and both are one write.
+
+    Each write is a system call, a packet, and often a turn of the reader, too.
+    """
+
+    __slots__ = ("_head", "_loop", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Write, or keep a head until the loop's next round at the latest."""
+        if self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100 "):
+            self._head = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close, once what was kept is on its way."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head and not self._transport.is_closing():
+            self._transport.write(self._head)
+        self._head = b""
+
+
 class WebSocketProtocol(_Watched, WebSocketsSansIOProtocol):
     """One WebSocket; a peer that does not read is not read from, and let go after a while."""
 
@@ -174,7 +210,10 @@ class HttpProtocol(_Watched, HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to serve, unless the request is to be parsed again."""
         if not self._upgrades_in_vain():
+            before = self.cycle
             super().on_headers_complete()
+            if self.cycle is not before:
+                self.cycle.transport = cast("Any", _HeadWithBody(self.transport, self.loop))
 
     def on_message_complete(self) -> None:
         """Note that a request line may follow."""

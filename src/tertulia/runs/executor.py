@@ -60,9 +60,19 @@ class Executor:
         live = self._live.get(run_id)
         return live is not None and not live.is_lost
 
+    def shown(self, run_id: UUID, user_id: UUID) -> int | None:
+        """Return the number of the last stored event of the user's run that goes on here.
+
+        None where only the database can tell.
+        """
+        live = self._live.get(run_id)
+        if live is None or live.held.user_id != user_id or live.ended.is_set():
+            return None
+        return live.shown
+
     def begin(self, held: HeldRun) -> None:
         """Execute a run that this process holds, from the start."""
-        self._spawn(LiveRun(held, Answer()), self._converse)
+        self._spawn(LiveRun(held, Answer(), shown=0), self._converse)
 
     def take_over(self, held: HeldRun) -> None:
         """Execute a run that this process holds, from what another has stored of its answer."""

@@ -26,6 +26,8 @@ class Feed:
 
     run_id: UUID
     followers: int = 0
+    is_announced: bool = False
+    """Whether other processes have been told that the run is followed here."""
     ended: RunEnded | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced, whenever there may be more. Take it before you look."""
@@ -42,7 +44,8 @@ class Feed:
             return []
         tail = self._tail
         if tail and tail[0].seq <= seq + 1 and seq < tail[-1].seq:
-            return [event for event in tail if event.seq > seq]
+            # They have no holes, and who keeps up asks for the last few.
+            return [tail[at] for at in range(seq - tail[-1].seq, 0)]
         return None
 
     def push(self, events: Sequence[RunEvent], ended: RunEnded | None) -> None:
@@ -136,6 +139,10 @@ class Feeds:
         self._stale.update(self._feeds)
         if self._stale:
             self.to_look_at.set()
+
+    def open(self) -> list[Feed]:
+        """Return the feeds of runs that have not ended, as far as is known."""
+        return [feed for feed in self._feeds.values() if feed.ended is None]
 
     def take_stale(self) -> list[Feed]:
         """Return the feeds to look at, once."""

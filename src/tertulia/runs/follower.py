@@ -15,6 +15,7 @@ from tertulia.runs import replay
 from tertulia.runs.feeds import Feed, Feeds
 from tertulia.runs.live import RunEnded
 from tertulia.storage.database import Database
+from tertulia.storage.notices import Notifier
 
 _PAGE_EVENTS = 500
 _POLL_S = 1.0
@@ -31,6 +32,10 @@ class Reconnect:
 Followed: TypeAlias = RunEvent | RunEnded | Reconnect
 
 
+def _nobody_knows(_run_id: UUID, _user_id: UUID) -> int | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Follower:
     """Reads runs for those who follow them."""
@@ -38,6 +43,9 @@ class Follower:
     database: Database
     feeds: Feeds
     is_executed_here: Callable[[UUID], bool]
+    notifier: Notifier
+    shown_here: Callable[[UUID, UUID], int | None] = _nobody_knows
+    """Of a run and its user: the last event that is stored, if the run goes on here."""
 
     async def follow(
         self, run_id: UUID, *, user_id: UUID, after: int, stays: bool = False
@@ -80,6 +88,7 @@ class Follower:
                     yield Reconnect()
                     return
                 if not events and not feed.is_ahead_of(seq):
+                    self._announce_once(feed)
                     await changed.wait()
 
     async def watch(self) -> None:
@@ -94,6 +103,7 @@ class Follower:
             if loop.time() >= poll_at:
                 poll_at = loop.time() + _POLL_S
                 self.feeds.look_at_all()
+                self._announce(self.feeds.open())
             feeds = [
                 feed
                 for feed in self.feeds.take_stale()
@@ -114,6 +124,11 @@ class Follower:
             is_all = feed.ended is not None and reached >= feed.ended.seq - 1
             if known or is_all or feed.ended is None:
                 return known, feed.ended if is_all else None
+        shown = self.shown_here(feed.run_id, user_id) if feed.latest is None else None
+        if shown is not None and seq >= shown:
+            # Who asks for a run follows it from its first moment, in which nothing is to be read.
+            feed.saw(shown)
+            return [], None
         async with self.database.reading() as work:
             events = await work.run_events.list(
                 feed.run_id, user_id=user_id, after=seq, limit=_PAGE_EVENTS
@@ -133,6 +148,17 @@ class Follower:
             raise RunNotFound
         rest = list(replay.events_after(stored, seq))
         return rest, RunEnded(replay.last_seq(stored), run)
+
+    def _announce_once(self, feed: Feed) -> None:
+        if not feed.is_announced:
+            feed.is_announced = True
+            self._announce([feed])
+
+    def _announce(self, feeds: Sequence[Feed]) -> None:
+        """Let whoever executes these runs know that they are followed here; see `Watched`."""
+        elsewhere = [feed.run_id for feed in feeds if not self.is_executed_here(feed.run_id)]
+        if elsewhere:
+            self.notifier.watched(elsewhere)
 
     async def _refresh(self, feeds: Sequence[Feed]) -> None:
         known = {feed.run_id: feed.latest for feed in feeds if feed.latest is not None}

@@ -50,6 +50,8 @@ class LiveRun:
     held: HeldRun
     answer: Answer
     started: float = field(default_factory=time.monotonic)
+    shown: int | None = None
+    """The number of the last event that is stored; None while only the database can tell."""
     said_before: int = 0
     """How many events earlier attempts left of this answer: at least as many tokens."""
     received: int = 0

@@ -42,7 +42,7 @@ _NOTIFY = statement(
 log = structlog.get_logger(__name__)
 
 Notice = Mapping[str, Any]
-"""Plain data with a `kind`: `stored`, `stopped`, `claimable` or `changed`."""
+"""Plain data with a `kind`: `stored`, `watched`, `stopped`, `claimable` or `changed`."""
 
 Change = Literal[
     "conversation.created",
@@ -75,6 +75,10 @@ class Notifier:
     def stored(self, run_ids: Iterable[UUID]) -> None:
         """New events of these runs are stored."""
         self._name_runs("stored", run_ids)
+
+    def watched(self, run_ids: Iterable[UUID]) -> None:
+        """These runs are followed in this process, which does not execute them."""
+        self._name_runs("watched", run_ids)
 
     def stopped(self, run_ids: Iterable[UUID]) -> None:
         """These runs were ended, or deleted, by somebody other than who executes them."""
