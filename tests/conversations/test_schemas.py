@@ -1,9 +1,10 @@
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tertulia.conversations.changes import UNSET, ConversationChange
 from tertulia.conversations.schemas import (
@@ -13,6 +14,7 @@ from tertulia.conversations.schemas import (
     MessageCreate,
     MessageResponse,
     MessageUpdate,
+    messages_json,
 )
 from tertulia.domain.conversations import Generation, Message, Role
 from tertulia.domain.ids import new_id
@@ -143,6 +145,28 @@ class TestMessageResponse:
         assert (type(cost_usd), cost_usd) == (float, 1.5e-6)
         for name in set(Generation.__dataclass_fields__) - {"cost_usd"}:
             assert shown[name] == getattr(generation, name)
+
+
+def test_a_page_is_written_as_its_messages_would_be() -> None:
+    generation = Generation(
+        run_id=new_id(),
+        model_type="a:b",
+        is_success=None,
+        status_code=200,
+        prompt_tokens=1,
+        response_tokens=None,
+        total_tokens=3,
+        cost_usd=Decimal("0.000001500"),
+        finish_reason="stop",
+        latency_ms=4,
+        first_token_ms=5,
+        provider_request_id="\u2028 '你好'",
+    )
+    parts = (ReasoningPart("hm"), TextPart("hello"), ToolCallPart("c", "add", "{"))
+    messages = [_message(parts, generation), _message((TextPart("hello"),)), _message(())]
+    shown = TypeAdapter(list[MessageResponse]).dump_json([*map(MessageResponse.of, messages)])
+    assert json.loads(messages_json(messages)) == json.loads(shown)
+    assert [*json.loads(messages_json(messages))[0]] == [*MessageResponse.model_fields]
 
 
 def _message(parts: tuple[Part, ...], generation: Generation | None = None) -> Message:

@@ -202,3 +202,31 @@ async def test_a_model_that_is_faster_than_the_database_is_held_back(
     say(writer, live, "x" * 300_000)
     async with asyncio.timeout(5):
         await writer.room(live)
+
+
+async def test_a_crowd_is_read_once_a_batch_and_nobody_waits_for_ever(
+    database: Database, writer: EventWriter, owner: UUID
+) -> None:
+    runs = [LiveRun(held(await store_run(database, owner=owner)), Answer()) for _ in range(20)]
+    rounds = 8
+
+    async def speak(live: LiveRun) -> None:
+        for _ in range(rounds):
+            say(writer, live, "x")
+            await writer.breathe()
+
+    for live in runs:
+        say(writer, live, "x")
+    await settle(writer, *runs)
+    await asyncio.sleep(0.01)  # Now they are known to be many.
+    async with asyncio.timeout(30):
+        await asyncio.gather(*map(speak, runs))
+    await settle(writer, *runs)
+    for live in runs:
+        assert live.answer.parts == (TextPart("x" * (rounds + 1)),)
+        assert live.answer.seq >= rounds
+
+
+async def test_a_few_are_read_at_once(writer: EventWriter) -> None:
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(writer.breathe() for _ in range(100)))

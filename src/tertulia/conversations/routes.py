@@ -15,10 +15,11 @@ from tertulia.conversations.schemas import (
     MessageCreate,
     MessageResponse,
     MessageUpdate,
+    messages_json,
 )
 from tertulia.conversations.service import ConversationService
 from tertulia.http.idempotency import REPLAYED, Idempotent
-from tertulia.http.paging import show_page
+from tertulia.http.paging import page_headers, show_page
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
 
@@ -150,7 +151,7 @@ async def create_message(
     return MessageResponse.of(made.thing)
 
 
-@router.get("/{conversation_id}/messages")
+@router.get("/{conversation_id}/messages", response_model=list[MessageResponse])
 async def list_messages(
     *,
     conversation_id: UUID,
@@ -158,8 +159,7 @@ async def list_messages(
     user: CurrentUser,
     conversations: Conversations,
     request: Request,
-    response: Response,
-) -> list[MessageResponse]:
+) -> Response:
     """List messages: of all branches in the order in which they were stored, or of one branch.
 
     `Link: rel="next"` leads to the next page. Long messages make a page shorter than `limit`.
@@ -173,7 +173,11 @@ async def list_messages(
         cursor=wanted.cursor,
         newest_first=wanted.newest_first,
     )
-    return [MessageResponse.of(message) for message in show_page(request, response, page)]
+    return Response(
+        messages_json(page.items),
+        media_type="application/json",
+        headers=page_headers(request, page),
+    )
 
 
 @router.get("/{conversation_id}/messages/{message_id}")

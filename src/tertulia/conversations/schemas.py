@@ -4,10 +4,12 @@ What is written is strict: unknown fields are refused, numbers are not text, and
 limit, in characters.
 """
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
+import msgspec
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,6 +28,7 @@ TITLE_CHARS_MAX = 200
 MODEL_CHARS_MAX = 200
 CONTENT_CHARS_MAX = 100_000
 METADATA_MAX = 16
+_encode = msgspec.json.Encoder().encode
 
 
 def _says_something(text: str) -> str:
@@ -225,6 +228,32 @@ class MessageResponse(BaseModel):
         )
 
 
+def messages_json(messages: Iterable[Message]) -> bytes:
+    """Return what `list[MessageResponse]` would be as JSON, for a third of the time.
+
+    A page of fifty is the largest answer there is, and validating what we made ourselves was a
+    fourth of its price.
+    """
+    return _encode([_as_json(message) for message in messages])
+
+
+def _as_json(message: Message) -> dict[str, Any]:
+    generation = message.generation
+    return {
+        "id": message.id,
+        "conversation_id": message.conversation_id,
+        "parent_id": message.parent_id,
+        "role": message.role.value,
+        "content": message.content,
+        "created_at": message.created_at,
+        "updated_at": message.updated_at,
+        "parts": None
+        if is_plain(message.parts)
+        else [part_to_json(part) for part in message.parts],
+        **(_UNTOLD if generation is None else _told(generation)),
+    }
+
+
 def _told(generation: Generation) -> dict[str, Any]:
     cost_usd = generation.cost_usd
     return {
@@ -241,3 +270,9 @@ def _told(generation: Generation) -> dict[str, Any]:
         "first_token_ms": generation.first_token_ms,
         "provider_request_id": generation.provider_request_id,
     }
+
+
+_UNTOLD: Mapping[str, None] = dict.fromkeys(
+    name for name, field in MessageResponse.model_fields.items() if not field.is_required()
+)
+# What is said of a message that no run wrote.

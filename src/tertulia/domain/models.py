@@ -1,6 +1,6 @@
 """Language models: their names, what they are asked, what they stream back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -75,6 +75,9 @@ class ModelRequest:
     settings: ModelSettings = field(default_factory=ModelSettings)
     prefix: str = ""
     """The beginning of the answer that is stored already; only for models that continue one."""
+    pause: Callable[[], Awaitable[None]] | None = field(default=None, compare=False, repr=False)
+    """Awaited, once the answer has begun, by a provider that can let it wait in its connection:
+    what comes meanwhile is read together."""
 
 
 @dataclass(frozen=True, slots=True)

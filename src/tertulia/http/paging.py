@@ -8,7 +8,7 @@ checksum tells a client that it has mangled one, nothing more.
 import base64
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Generic, NoReturn, TypeAlias, TypeVar, cast, overload
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from uuid import UUID
 
 from fastapi import Query, Request, Response
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from tertulia.domain.errors import Invalid
@@ -42,23 +42,13 @@ def _require_digits(value: object) -> object:
 
 WholeNumber = Annotated[int, BeforeValidator(_require_digits)]
 """A number in a query, in digits: none of ` 5`, `+5`, `5.0` and `1_0`, which Python would read."""
+SomeRows = Annotated[WholeNumber, Field(ge=1, le=LIMIT_MAX)]
+"""Rows of a page. (Bounds outside of an optional one would be none that the OpenAPI page knows.)"""
 Skip = Annotated[
-    WholeNumber,
-    Query(
-        ge=0,
-        le=SKIP_MAX,
-        description="Rows to leave out first, at most 10,000; follow the `Link` header instead.",
-    ),
+    Annotated[WholeNumber, Field(ge=0, le=SKIP_MAX)],
+    Query(description="Rows to leave out first, at most 10,000; follow the `Link` header instead."),
 ]
-Limit = Annotated[
-    WholeNumber,
-    Query(
-        ge=1,
-        le=LIMIT_MAX,
-        description="Rows of one page, at most 200.",
-        json_schema_extra={"minimum": 1, "maximum": LIMIT_MAX},
-    ),
-]
+Limit = Annotated[SomeRows, Query(description="Rows of one page, at most 200.")]
 Cursor = Annotated[
     str | None,
     Query(
@@ -142,9 +132,14 @@ def next_link(request: Request, cursor: str) -> str:
 
 def show_page(request: Request, response: Response, page: Page[Item]) -> Sequence[Item]:
     """Return the page's items for the body, its `Link` header set if there is a next page."""
-    if page.next_cursor is not None:
-        response.headers["Link"] = next_link(request, page.next_cursor)
+    response.headers.update(page_headers(request, page))
     return page.items
+
+
+def page_headers(request: Request, page: Page[Item]) -> Mapping[str, str]:
+    """Return the headers of a page: `Link` if there is a next one."""
+    cursor = page.next_cursor
+    return {} if cursor is None else {"Link": next_link(request, cursor)}
 
 
 def _checksum(payload: bytes) -> bytes:

@@ -153,7 +153,7 @@ class OpenAICompatible:
         )
         payload = json.dumps(body).encode()
         deltas = stream_with_retries(
-            lambda: self._attempt(payload, request.prefix),
+            lambda: self._attempt(payload, request),
             patience=self._patience,
             breaker=self._breaker,
         )
@@ -188,7 +188,7 @@ class OpenAICompatible:
         if session is not None:
             await session.close()
 
-    async def _attempt(self, payload: bytes, prefix: str) -> AsyncGenerator[Delta]:
+    async def _attempt(self, payload: bytes, request: ModelRequest) -> AsyncGenerator[Delta]:
         """Ask once. Raises `Fault` and nothing else."""
         loop = asyncio.get_running_loop()
         # The time to connect is on top: it has a limit of its own.
@@ -197,10 +197,11 @@ class OpenAICompatible:
         self._streaming.add(response)
         try:
             await self._check(response)
-            reader = ChunkReader(seam=Seam(prefix), request_id=_request_id(response))
+            reader = ChunkReader(seam=Seam(request.prefix), request_id=_request_id(response))
             decoder = SseDecoder(self._max_line_bytes)
             wait_s, closes_by = first_byte_by - loop.time(), None
             while not reader.saw_done:
+                await _breathe(request, reader)
                 try:
                     piece = await _read_piece(response, wait_s)
                     payloads = decoder.feed(piece) if piece else decoder.end()
@@ -324,6 +325,11 @@ class OpenAICompatible:
             tools=self._tools,
             reasoning=reasons(model),
         )
+
+
+async def _breathe(request: ModelRequest, reader: ChunkReader) -> None:
+    if request.pause is not None and reader.began and reader.finish_reason is None:
+        await request.pause()
 
 
 async def _read_piece(response: aiohttp.ClientResponse, wait_s: float) -> bytes:

@@ -225,7 +225,9 @@ class ToolLoop:
                 settings = self._with_tools(settings, tools, live)
                 if prefix:
                     settings = _for_the_rest(settings, live)
-                return ModelRequest(held.model_type, messages, settings, prefix)
+                return ModelRequest(
+                    held.model_type, messages, settings, prefix, pause=self.writer.breathe
+                )
 
     def _with_tools(
         self, settings: ModelSettings, tools: Tools | None, live: LiveRun

@@ -71,6 +71,9 @@ class EventWriter:
     """Events that are numbered and wait for a run that somebody had locked."""
     _dirty: set[LiveRun] = field(default_factory=set[LiveRun])
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_crowd: bool = False
+    _tick: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, and replaced, before each batch."""
     _stored: asyncio.Event = field(default_factory=asyncio.Event)
     _writing: frozenset[LiveRun] = frozenset()
     """What the batch that is being stored is about."""
@@ -85,6 +88,15 @@ class EventWriter:
         while live.waiting_chars > _ROOM_CHARS and not live.is_lost:
             await self._stored.wait()
 
+    async def breathe(self) -> None:
+        """Wait until just before the next batch, if many runs speak at once.
+
+        Then each is read once a batch and not once a token, and no token comes later for it.
+        """
+        if self._is_crowd:
+            self._wake.set()
+            await self._tick.wait()
+
     async def flush(self, runs: Collection[LiveRun]) -> None:
         """Wait until everything that these runs have said is stored or lost."""
         while not (self._dirty | self._writing).isdisjoint(runs):
@@ -92,12 +104,18 @@ class EventWriter:
 
     async def run(self) -> None:
         """Write until cancelled."""
+        self._wake.set()  # Somebody may have been breathing when it was last cut short.
         while True:
             await self._wake.wait()
             began = time.monotonic()
-            runs = await self._write_batch()
-            interval_s = _INTERVAL_S if runs < _CROWD_RUNS else _CROWD_INTERVAL_S
+            self._is_crowd = await self._write_batch() >= _CROWD_RUNS
+            interval_s = _CROWD_INTERVAL_S if self._is_crowd else _INTERVAL_S
             await asyncio.sleep(max(0.0, began + interval_s - time.monotonic()))
+            tick, self._tick = self._tick, asyncio.Event()
+            tick.set()
+            if self._is_crowd:
+                # Those who breathed read what has come, and say it, in the loop's next round.
+                await asyncio.sleep(0)
 
     async def _write_batch(self) -> int:
         """Store and show what was said; return of how many runs."""
