@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
+LONGEST_PAUSE_MS = 50.0
+"""Between two commits of the product's writer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -118,6 +121,16 @@ def p50(sample: Sample) -> float:
 def p99(sample: Sample) -> float:
     """Return the latency of the slowest hundredth, in milliseconds."""
     return sample.p99_ms
+
+
+def lateness(sample: Sample) -> float:
+    """Return what the latest hundredth of the tokens had to wait beyond the pause between commits.
+
+    The pause is what the number of commits says, 50 ms at most: longer ones are nobody's intent.
+    """
+    commits: float = sample.extra["write transactions/s"]
+    pause_ms = min(1000 / commits, LONGEST_PAUSE_MS) if commits else LONGEST_PAUSE_MS
+    return max(0.0, sample.p99_ms - pause_ms)
 
 
 def extra(name: str) -> What:

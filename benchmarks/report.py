@@ -47,7 +47,7 @@ def comparison_table(comparison: Comparison) -> str:
                 f"{number(spread.low)} to {number(spread.high)}",
                 *(number(comparison.median(target, extra(name))) for name in shown),
                 str(sum(sample.errors for sample in samples[target])),
-                number(comparison.median(target, lambda sample: sample.foreign_cores)),
+                number(round(comparison.median(target, lambda sample: sample.foreign_cores), 2)),
             )
         )
     return table(head, rows)

@@ -1,5 +1,5 @@
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -20,6 +20,29 @@ def operations(app: Application) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, methods in app.fastapi.openapi()["paths"].items():
         if "get" in methods:
             yield path, methods["get"]
+
+
+def keys_of_schemas(described: object) -> Iterator[str]:
+    inside: Iterable[object] = ()
+    if isinstance(described, dict):
+        yield from (members := cast("dict[str, object]", described))
+        inside = members.values()
+    elif isinstance(described, list):
+        inside = cast("list[object]", described)
+    for each in inside:
+        yield from keys_of_schemas(each)
+
+
+def test_the_documentation_names_bounds_as_json_schema_does(app: Application) -> None:
+    keys = set(keys_of_schemas(app.fastapi.openapi()))
+    assert {"minimum", "maximum"} <= keys
+    assert not {"ge", "le", "gt", "lt"} & keys
+    parameters = app.fastapi.openapi()["paths"]["/conversations"]["get"]["parameters"]
+    schemas = {each["name"]: each["schema"] for each in parameters}
+    bounded = {"type": "integer", "minimum": 1, "maximum": 200}
+    assert bounded in schemas["limit"]["anyOf"]
+    assert bounded in schemas["take"]["anyOf"]
+    assert (schemas["skip"]["minimum"], schemas["skip"]["maximum"]) == (0, 10_000)
 
 
 async def test_what_can_be_read_has_a_head_unless_it_is_a_stream(app: Application) -> None:

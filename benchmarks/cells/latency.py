@@ -1,11 +1,12 @@
 """How long readers wait: for the first token, and for each token after the upstream said it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from benchmarks.audience import Audience
 from benchmarks.bench import Bench, Findings, Target
 from benchmarks.cells import cell
-from benchmarks.figures import Comparison, Sample, Spread, extra, p99
+from benchmarks.figures import Comparison, Sample, Spread, extra, lateness
 from benchmarks.measuring import measure
 from benchmarks.stage import Server
 
@@ -76,26 +77,33 @@ def measure_first_token(bench: Bench) -> Findings:
 
 @cell("deltas")
 def measure_deltas(bench: Bench) -> Findings:
-    """How long a token is on the way from the upstream to the reader, at 200 streams."""
+    """How long a token is on the way to the reader at 200 streams, and what a stream holds."""
     stage, audience = bench.stage, Audience.of(bench)
     seconds = bench.size(max(5.0, bench.options.seconds), bench.options.seconds)
     streams = bench.size(200, 10)
 
     def target(server: Server) -> Target:
-        return lambda: measure(
-            server,
-            audience.paced(server, streams, seconds),
-            seconds=seconds,
-        )
+        def measured() -> Sample:
+            empty = server.memory_bytes()
+
+            def look() -> Mapping[str, float]:
+                return {"kB a stream": (server.memory_bytes() - empty) / streams / 1000}
+
+            job = audience.paced(server, streams, seconds)
+            return measure(server, job, seconds=seconds, look=look)
+
+        return measured
 
     compared = bench.rounds(
         f"{streams} streams",
         {_PRODUCT: target(stage.product()), _RELAY: target(stage.yardstick("relay"))},
         unit="token",
-        columns=["open", "max ms", "write transactions/s"],
+        columns=["open", "max ms", "kB a stream", "write transactions/s"],
     )
     findings = Findings([compared])
-    findings.judge("14", compared.spread(_PRODUCT, p99))
+    findings.judge("14", compared.spread(_PRODUCT, lateness))
+    # Of the first round: later ones find memory that was not given back.
+    findings.judge("16", Spread.of([compared.samples[_PRODUCT][0].extra["kB a stream"]]))
     return findings
 
 

@@ -1,22 +1,22 @@
-"""Hundreds of streams in one process: whether tokens keep coming, and what each one holds."""
+"""Hundreds of streams in one process: whether tokens keep coming."""
 
-from collections.abc import Mapping
+import math
 
 from benchmarks.audience import Audience
 from benchmarks.bench import Bench, Findings, Target
 from benchmarks.cells import cell
-from benchmarks.figures import Sample, Spread, extra, p99
+from benchmarks.figures import Sample, Spread, extra, lateness
 from benchmarks.measuring import measure
 from benchmarks.stage import Server
 from benchmarks.upstream import PACE
 
 _PRODUCT, _RELAY = "Tertulia, stored", "raw relay"
-_COLUMNS = ("open", "delivered", "app cores", "max ms", "kB a stream", "write transactions/s")
+_COLUMNS = ("open", "delivered", "app cores", "max ms", "write transactions/s")
 
 
 @cell("many-streams")
 def measure_many_streams(bench: Bench) -> Findings:
-    """500 and 1,000 streams of 50 tokens a second in one worker, and the memory of each."""
+    """500 and 1,000 streams of 50 tokens a second in one worker."""
     stage, audience = bench.stage, Audience.of(bench)
     seconds = bench.size(max(8.0, bench.options.seconds), bench.options.seconds)
     findings = Findings()
@@ -24,13 +24,8 @@ def measure_many_streams(bench: Bench) -> Findings:
 
         def target(server: Server, streams: int = streams) -> Target:
             def measured() -> Sample:
-                empty = server.memory_bytes()
-
-                def look() -> Mapping[str, float]:
-                    return {"kB a stream": (server.memory_bytes() - empty) / streams / 1000}
-
                 job = audience.paced(server, streams, seconds)
-                return _with_shares(measure(server, job, seconds=seconds, look=look), streams)
+                return _with_shares(measure(server, job, seconds=seconds), streams)
 
             return measured
 
@@ -47,11 +42,8 @@ def measure_many_streams(bench: Bench) -> Findings:
                 f"In one round only {open_:,.0f} of {streams:,} stored streams ran at the end, for "
                 "they began too slowly to run together: its figures are those of fewer streams."
             )
-        findings.judge("15b" if streams == 1000 else "15", compared.spread(_PRODUCT, p99))
-        if streams != 1000:
-            # Of the first round: later ones find memory that was not given back.
-            first = compared.samples[_PRODUCT][0].extra["kB a stream"]
-            findings.judge("16", Spread.of([first]))
+        late = Spread.of([math.inf]) if open_ < streams else compared.spread(_PRODUCT, lateness)
+        findings.judge("15b" if streams == 1000 else "15", late)
     return findings
 
 

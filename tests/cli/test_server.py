@@ -92,8 +92,10 @@ def test_a_failed_start_up_is_reported(tmp_path: Path) -> None:
     [
         (b"not HTTP at all\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 400_000, b"431"),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"414"),
+        (b"GET /?a=" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"414"),
     ],
-    ids=["garbage", "endless header"],
+    ids=["garbage", "endless header", "long path", "long query"],
 )
 def test_bad_heads_are_refused_in_our_error_shape(
     tmp_path: Path, sent: bytes, status: bytes

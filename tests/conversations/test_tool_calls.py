@@ -21,8 +21,8 @@ def call(call_id: str, server: str | None = None) -> ToolCallPart:
     return ToolCallPart(call_id, "look", "{}", server)
 
 
-def results(*call_ids: str) -> NewMessage:
-    return NewMessage(Role.TOOL, tuple(ToolResultPart(each, "a cat") for each in call_ids))
+def results(*call_ids: str, said: str = "a cat") -> NewMessage:
+    return NewMessage(Role.TOOL, tuple(ToolResultPart(each, said) for each in call_ids))
 
 
 def user(text: str) -> NewMessage:
@@ -54,6 +54,11 @@ class Branch:
                 return error
         return None
 
+    async def kept(self, *new: NewMessage) -> Sequence[NewMessage]:
+        """Return what is to be stored of messages to be added."""
+        async with self.database.reading() as work:
+            return await check_results(work, new, self.tip)
+
     async def open_calls(self) -> Sequence[str]:
         async with self.database.reading() as work:
             return [each.call_id for each in await find_open_calls(work, self.tip)]
@@ -82,7 +87,8 @@ async def test_a_result_may_come_late(branch: Branch) -> None:
 
 async def test_a_call_is_answered_once(branch: Branch) -> None:
     await branch.grow(answer(call("a"), call("b")), results("a"))
-    for new in ((results("a"),), (results("b", "a"),), (results("b"), results("b"))):
+    contrary = results("a", said="a dog")
+    for new in ((contrary,), (results("b"), contrary), (results("b"), results("b"))):
         error = await branch.fault(*new)
         assert error is not None
         assert "answered already" in error.detail
@@ -90,9 +96,24 @@ async def test_a_call_is_answered_once(branch: Branch) -> None:
     assert number == 1, error
 
 
+async def test_a_result_that_is_told_again_is_not_kept(branch: Branch) -> None:
+    await branch.grow(answer(call("a")), results("a"), answer(call("b")))
+    hello = user("Look")
+    assert await branch.kept(results("a")) == []
+    assert await branch.kept(hello, results("a"), results("b")) == [hello, results("b")]
+    assert await branch.kept(results("a", "b", "a"), hello) == [results("b"), hello]
+    # Among those that are not kept, each has its number all the same.
+    error = await branch.fault(results("a", "b"), results("a", said="a dog"))
+    assert error is not None
+    assert result_number(error) == 2
+
+
 async def test_an_id_that_is_used_again_is_answered_again(branch: Branch) -> None:
     await branch.grow(answer(call("a")), results("a"), user("Again"), answer(call("a")))
-    assert await branch.fault(results("a")) is None
+    assert [*await branch.kept(results("a"))] == [results("a")]
+    await branch.grow(results("a", said="a dog"))
+    assert await branch.fault(results("a")) is not None
+    assert await branch.kept(results("a", said="a dog")) == []
 
 
 async def test_a_call_that_nobody_made_has_no_result(branch: Branch) -> None:
@@ -113,7 +134,7 @@ async def test_the_servers_own_calls_are_not_answered_by_clients(branch: Branch)
         assert error is not None
         assert "server's own" in error.detail
     await branch.grow(answer(ToolResultPart("a", "sent"), TextPart("Done.")))
-    assert await branch.fault(results("a")) is not None
+    assert await branch.fault(results("a", said="sent")) is not None
 
 
 async def test_what_is_told_together_is_the_clients_story(branch: Branch) -> None:

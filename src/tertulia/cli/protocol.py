@@ -13,6 +13,8 @@ HEAD_LIMIT_BYTES = 64 * 1024
 """Request line and headers together. (One more read of at most 256 KiB may have been taken in.)"""
 FRAMING_PER_BODY_BYTE = 8
 """In a chunked body; a chunk of one byte takes five more. Trailers and extensions count as well."""
+TARGET_LIMIT_BYTES = 2**16 - 1
+"""Of path and query; what takes them apart counts in 16 bits. (The guard's limit is far below.)"""
 HANDSHAKE_FIELDS_MAX = 100
 HANDSHAKE_LINE_BYTES = 8000
 """Of a WebSocket; its library leaves those with more unanswered (its limits are 128 and 8,192)."""
@@ -165,6 +167,8 @@ class BoundedHttp(HttpProtocol):
     def _check_head(self) -> None:
         if len(self.pipeline) >= PIPELINED_MAX:
             raise Refused("invalid_http", "Too many requests came without waiting for an answer")
+        if len(self.url) > TARGET_LIMIT_BYTES:
+            raise _known("target_too_long")
         version = self.parser.get_http_version()
         hosts = 0
         encodings: list[bytes] = []

@@ -137,6 +137,8 @@ class MessageService:
             idempotent: Those that this request made before, and that are still there, are
                 returned as they are now.
 
+        Returns: Those that were stored. Results that are there already are not.
+
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
             RunActive: It is being answered; that answer is the head.
@@ -155,10 +157,12 @@ class MessageService:
             )
         return made
 
-    async def check_results(self, new: Sequence[NewMessage], tip: Tip | None) -> None:
-        """Accept what could be stored below `tip`; see `tool_calls.check_results`."""
+    async def check_results(
+        self, new: Sequence[NewMessage], tip: Tip | None
+    ) -> Sequence[NewMessage]:
+        """Return what would be stored below `tip`; see `tool_calls.check_results`."""
         async with self.database.reading() as work:
-            await check_results(work, new, tip)
+            return await check_results(work, new, tip)
 
     @retried
     async def _append_all(
@@ -184,7 +188,7 @@ class MessageService:
             if await work.runs.count_active(conversation_id, limit=1):
                 raise RunActive
             head = work.messages.head(locked)
-            await check_results(work, new, Tip(conversation_id, head.id, user_id))
+            new = await check_results(work, new, Tip(conversation_id, head.id, user_id))
             messages, _ = await work.messages.append_all(locked, new, parent=head)
             await work.conversations.keep(locked)
         return Made(messages, is_replay=False)

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import Depends, Query
 
 from tertulia.domain.errors import Invalid
-from tertulia.http.paging import LIMIT_MAX, Cursor, Skip, WholeNumber
+from tertulia.http.paging import LIMIT_MAX, Cursor, Skip, SomeRows
 
 CONVERSATIONS_DEFAULT = 10
 """Conversations of a page, unless `limit` or `take` says otherwise."""
@@ -41,12 +41,10 @@ class MessagePage:
 async def _conversation_page(
     *,
     limit: Annotated[
-        WholeNumber | None,
-        Query(ge=1, le=LIMIT_MAX, description="Rows of a page: 10, at most 200."),
+        SomeRows | None,
+        Query(description="Rows of a page: 10, at most 200."),
     ] = None,
-    take: Annotated[
-        WholeNumber | None, Query(ge=1, le=LIMIT_MAX, description="Another name of `limit`.")
-    ] = None,
+    take: Annotated[SomeRows | None, Query(description="Another name of `limit`.")] = None,
     skip: Skip = 0,
     cursor: Cursor = None,
     archived: Annotated[

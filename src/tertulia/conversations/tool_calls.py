@@ -1,6 +1,7 @@
 """Tool calls on a branch: which wait for a result, and whose it is to answer them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 from uuid import UUID
 
@@ -53,11 +54,15 @@ async def find_open_calls(work: UnitOfWork, tip: Tip) -> Sequence[ToolCallPart]:
     return []
 
 
-async def check_results(work: UnitOfWork, new: Sequence[NewMessage], tip: Tip | None) -> None:
-    """Accept what is to be stored below `tip` (None: alone) if its results are a client's to tell.
+async def check_results(
+    work: UnitOfWork, new: Sequence[NewMessage], tip: Tip | None
+) -> Sequence[NewMessage]:
+    """Return what of `new` is to be stored below `tip` (None: alone), if a client may tell it.
 
-    Each answers a call that comes before it: among what is new, which is the client's own story, or
-    on the branch, where the call must be one that the client makes and nobody has answered.
+    Each result answers a call that comes before it: among what is new, which is the client's own
+    story, or on the branch, where the call must be one that the client makes and nobody has
+    answered. A result that the branch has already, word for word, is left out: some clients send
+    all of theirs again with every request.
 
     Raises:
         Invalid: One does not. The field is `body.tool_results[n].call_id`, where n counts all the
@@ -65,16 +70,24 @@ async def check_results(work: UnitOfWork, new: Sequence[NewMessage], tip: Tip | 
     """
     told = _Told.of(new)
     if not told.results and not told.own_calls:
-        return
-    known = await _known(work, tip, {*told.results.values(), *told.own_calls})
+        return new
+    wanted = {part.call_id for part in told.results.values()}
+    known = await _known(work, tip, wanted | told.own_calls)
     for call_id in told.own_calls:
         call = known.get(call_id)
-        if call is not None and call.server is not None and not call.is_answered:
+        if call is not None and call.server is not None and call.result is None:
             raise Invalid(_not_a_clients(call_id), field=_FIELD)
-    for number, call_id in told.results.items():
-        if (wrong := _fault(call_id, known.get(call_id))) is not None:
+    answered = set[str]()
+    repeated = set[int]()
+    for number, part in told.results.items():
+        call = known.get(part.call_id)
+        if call is not None and part.call_id not in answered and call.has(part):
+            repeated.add(number)
+        elif (wrong := _fault(part.call_id, call, answered)) is not None:
             raise Invalid(wrong, field=f"{_FIELD}[{number}].call_id")
-        known[call_id] = _Known(None, is_answered=True)
+        else:
+            answered.add(part.call_id)
+    return _without(new, repeated) if repeated else new
 
 
 def result_number(error: Invalid) -> int | None:
@@ -90,14 +103,19 @@ class _Known(NamedTuple):
     """A call on a branch."""
 
     server: str | None
-    is_answered: bool
+    result: str | None
+    """None: nobody has answered it."""
+
+    def has(self, said: ToolResultPart) -> bool:
+        """Return whether this very result of the client's is there already."""
+        return self.server is None and self.result == said.content
 
 
 class _Told(NamedTuple):
     """What messages say of calls."""
 
-    results: dict[int, str]
-    """Of which calls there are results, by their number; without those of `own_calls`."""
+    results: dict[int, ToolResultPart]
+    """By their number among all results; without those of `own_calls`."""
     own_calls: set[str]
     """Calls that are among the messages themselves."""
 
@@ -110,9 +128,25 @@ class _Told(NamedTuple):
                 told.own_calls.add(part.call_id)
             elif isinstance(part, ToolResultPart):
                 if part.call_id not in told.own_calls:
-                    told.results[number] = part.call_id
+                    told.results[number] = part
                 number += 1
         return told
+
+
+def _without(new: Sequence[NewMessage], repeated: Collection[int]) -> Sequence[NewMessage]:
+    """Return messages without some of their results, and without those that were nothing else."""
+    kept: list[NewMessage] = []
+    number = 0
+    for message in new:
+        parts: list[Part] = []
+        for part in message.parts:
+            is_result = isinstance(part, ToolResultPart)
+            if not (is_result and number in repeated):
+                parts.append(part)
+            number += is_result
+        if parts or not message.parts:
+            kept.append(replace(message, parts=tuple(parts)))
+    return kept
 
 
 async def _known(work: UnitOfWork, tip: Tip | None, wanted: set[str]) -> dict[str, _Known]:
@@ -120,7 +154,7 @@ async def _known(work: UnitOfWork, tip: Tip | None, wanted: set[str]) -> dict[st
     known: dict[str, _Known] = {}
     if tip is None or tip.message_id is None:
         return known
-    answered = set[str]()
+    results: dict[str, str] = {}
     sought, edge = 0, None
     while sought < _SOUGHT_IN_MESSAGES:
         page = await work.messages.list_branch(
@@ -133,12 +167,11 @@ async def _known(work: UnitOfWork, tip: Tip | None, wanted: set[str]) -> dict[st
         )
         for part in (part for message in page for part in reversed(message.parts)):
             if isinstance(part, ToolResultPart):
-                answered.add(part.call_id)
+                results.setdefault(part.call_id, part.content)
             elif isinstance(part, ToolCallPart):
                 # Ids may be used again: a result belongs to the last call before it.
-                is_answered = part.call_id in answered
-                answered.discard(part.call_id)
-                known.setdefault(part.call_id, _Known(part.server, is_answered=is_answered))
+                result = results.pop(part.call_id, None)
+                known.setdefault(part.call_id, _Known(part.server, result))
         if page.is_last or wanted <= known.keys():
             break
         # A page of long messages is short.
@@ -146,13 +179,16 @@ async def _known(work: UnitOfWork, tip: Tip | None, wanted: set[str]) -> dict[st
     return known
 
 
-def _fault(call_id: str, call: _Known | None) -> str | None:
-    """Return why a call cannot be given a result by a client; None: it can."""
+def _fault(call_id: str, call: _Known | None, answered: Collection[str]) -> str | None:
+    """Return why a call cannot be given a result by a client; None: it can.
+
+    `answered` are those that the same request gives a result.
+    """
     if call is None:
         return f"There is no call {call_id[:_NAMED_CHARS]!r} here that waits for a result"
     if call.server is not None:
         return _not_a_clients(call_id)
-    if call.is_answered:
+    if call.result is not None or call_id in answered:
         return f"{_named(call_id)} has been answered already"
     return None
 

@@ -40,12 +40,16 @@ def _require_digits(value: object) -> object:
     return value
 
 
-WholeNumber = Annotated[int, BeforeValidator(_require_digits)]
-"""A number in a query, in digits: none of ` 5`, `+5`, `5.0` and `1_0`, which Python would read."""
-SomeRows = Annotated[WholeNumber, Field(ge=1, le=LIMIT_MAX)]
-"""Rows of a page. (Bounds outside of an optional one would be none that the OpenAPI page knows.)"""
+IN_DIGITS = BeforeValidator(_require_digits)
+"""A number in a query is: none of ` 5`, `+5`, `5.0` and `1_0`, which Python would read.
+
+It stands behind the number's bounds. Bounds around it, or around an optional number, hold as well,
+but OpenAPI's page has no name for them.
+"""
+SomeRows = Annotated[int, Field(ge=1, le=LIMIT_MAX), IN_DIGITS]
+"""As many as a page has."""
 Skip = Annotated[
-    Annotated[WholeNumber, Field(ge=0, le=SKIP_MAX)],
+    Annotated[int, Field(ge=0, le=SKIP_MAX), IN_DIGITS],
     Query(description="Rows to leave out first, at most 10,000; follow the `Link` header instead."),
 ]
 Limit = Annotated[SomeRows, Query(description="Rows of one page, at most 200.")]

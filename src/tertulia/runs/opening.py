@@ -93,17 +93,21 @@ async def open_for(work: UnitOfWork, conversation: LockedConversation, send: Sen
         ToolCallSettled: A call waits for no decision.
     """
     results = [NewMessage(Role.TOOL, tuple(send.tool_results))] if send.tool_results else []
-    messages = [*results, *send.messages]
+    messages: Sequence[NewMessage] = [*results, *send.messages]
     place = ROOT if send.begins else work.messages.head(conversation)
     # What was decided is done once: never again below the answer that asked for it.
     parent_id = None if send.decisions else send.parent_id
     if parent_id is not None or (not messages and place.id is not None):
         place = await work.messages.place(conversation, parent_id or place.id)
-    await _check_calls(work, messages, send, Tip(conversation.id, place.id, conversation.user_id))
+    tip = Tip(conversation.id, place.id, conversation.user_id)
+    messages, sent = await _check_calls(work, messages, send, tip), messages
     if messages:
         new, conversation = await work.messages.append_all(conversation, messages, parent=place)
-        tip = replace(work.messages.head(conversation), role=new[-1].role)
-        return Opened(conversation, tip, new)
+        prompt = replace(work.messages.head(conversation), role=new[-1].role)
+        return Opened(conversation, prompt, new)
+    if sent and place.id is not None:
+        # All of it was there already; then what it was said to is the question.
+        place = await work.messages.place(conversation, place.id)
     goes_on = send.prepares or send.decisions
     if not goes_on and (place.role is None or place.role is Role.ASSISTANT):
         wrong = "body.content" if send.parent_id is None else "body.parent_id"
@@ -127,11 +131,16 @@ def held(run: Run, opened: Opened, *, max_attempts: int) -> HeldRun:
     )
 
 
-async def _check_calls(work: UnitOfWork, new: Sequence[NewMessage], send: Send, tip: Tip) -> None:
-    """Accept what is said of tool calls: results that are the client's to tell, and decisions."""
+async def _check_calls(
+    work: UnitOfWork, new: Sequence[NewMessage], send: Send, tip: Tip
+) -> Sequence[NewMessage]:
+    """Accept what is said of tool calls: results that are the client's to tell, and decisions.
+
+    Return what is to be stored; see `check_results`.
+    """
     if send.decisions:
         await check_open(work, send.decisions, tip)
-    await check_results(work, new, tip)
+    new = await check_results(work, new, tip)
     if new and all(message.role is Role.TOOL for message in new):
         # Whoever says more goes on without the calls that wait; results alone say nothing of them.
         decided = {each.call.call_id for each in send.decisions}
@@ -141,6 +150,7 @@ async def _check_calls(work: UnitOfWork, new: Sequence[NewMessage], send: Send, 
                     "A call of the server's waits to be approved or refused first",
                     field="body.tool_results",
                 )
+    return new
 
 
 async def _repeated(

@@ -141,14 +141,17 @@ class Send:
         """The words of the last new message; None if there is none."""
         return text_of(self.messages[-1].parts) if self.messages else None
 
-    def stored_settings(self) -> dict[str, Any]:
-        """Return all that the run's row keeps of how it was asked for."""
+    def stored_settings(self, *, inputs: int) -> dict[str, Any]:
+        """Return all that the run's row keeps of how it was asked for.
+
+        Args:
+            inputs: So many messages before the answer came with it.
+        """
         told = self.instructions
         asked: dict[str, Any] = {
             "instructions": told.text,
             "heeds_system": told.heeds_system or None,
-            # So many messages before the answer came with it.
-            "inputs": len(self.messages) + bool(self.tool_results),
+            "inputs": inputs,
             "mcp": list(self.mcp) or None,
             "whole": self.is_whole or None,
             "prepares": self.prepares or None,

@@ -344,7 +344,7 @@ class RunService:
             message_id=answer.id,
             seq=answer.seq,
             model_type=model_type,
-            settings=send.stored_settings(),
+            settings=send.stored_settings(inputs=len(opened.new)),
             max_attempts=self.max_attempts,
             owner=owner,
             lease=LEASE,

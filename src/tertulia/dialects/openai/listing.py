@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import Query
+from pydantic import Field
 
 from tertulia.dialects.openai.items import Item
 from tertulia.domain.errors import Invalid
-from tertulia.http.paging import WholeNumber
+from tertulia.http.paging import IN_DIGITS
 
 LIMIT_MAX = 100
 
-ItemsLimit = Annotated[
-    WholeNumber, Query(ge=1, le=LIMIT_MAX, json_schema_extra={"minimum": 1, "maximum": LIMIT_MAX})
-]
+ItemsLimit = Annotated[Annotated[int, Field(ge=1, le=LIMIT_MAX), IN_DIGITS], Query()]
 ItemsAfter = Annotated[str | None, Query(min_length=1, max_length=200)]
 Order: TypeAlias = Literal["asc", "desc"]
 ItemsOrder = Annotated[Order, Query()]

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from tertulia.auth.dependencies import CurrentUser
 from tertulia.dialects.openai.catalog import Models
+from tertulia.dialects.openai.missing import asking_for
 from tertulia.domain.errors import ModelNotFound
 from tertulia.llm.catalog import ModelCatalog
 from tertulia.llm.names import provider_of
@@ -58,6 +59,7 @@ async def _find(models: ModelCatalog, name: str) -> str:
         if name in (full, full.partition(":")[2]):
             return full
     try:
-        return models.resolve(name)
+        with asking_for(name):
+            return models.resolve(name)
     except ModelNotFound as error:
-        raise ModelNotFound(field="model") from error
+        raise ModelNotFound(error.detail, field="model") from error

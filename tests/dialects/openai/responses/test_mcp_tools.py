@@ -234,10 +234,41 @@ async def test_a_function_has_one_output(ana: Talker) -> None:
     response = await respond(ana, [output], conversation=made)
     assert response["output"][0]["content"][0]["text"] == "A cat."
     hello = {"role": "user", "content": "Hello"}
-    for input_, param in (([output], "input[0].call_id"), ([hello, output], "input[1].call_id")):
+    contrary = {**output, "output": "a dog"}
+    for input_, param in (
+        ([contrary], "input[0].call_id"),
+        ([hello, contrary], "input[1].call_id"),
+    ):
         late = await ana.send("POST", "/v1/responses", {**body, "input": input_})
         assert (late.status_code, late.json()["error"]["param"]) == (400, param)
         assert "'c' has been answered already" in late.json()["error"]["message"]
+
+
+async def test_outputs_that_come_again_are_passed_over(ana: Talker) -> None:
+    made = (await ana.send("POST", "/v1/conversations", {})).json()["id"]
+    function = {"type": "function", "name": "look", "parameters": {"type": "object"}}
+    first, second = ({"name": "look", "arguments": "{}", "id": each} for each in "ab")
+    look = script("look", tool_calls=[first], then=[{"tool_calls": [second]}, {"text": "Cats."}])
+    asked = {"role": "user", "content": look}
+    outputs = [
+        {"type": "function_call_output", "call_id": each, "output": f"cat {each}"} for each in "ab"
+    ]
+    # As clients do that keep all they have said, and not what was answered.
+    for sent in ([asked], outputs[:1], outputs):
+        response = await respond(ana, sent, conversation=made, tools=[function])
+    assert response["output"][0]["content"][0]["text"] == "Cats."
+    kept = (await ana.send("GET", f"/v1/responses/{response['id']}/input_items")).json()["data"]
+    assert [item["call_id"] for item in kept] == ["b"]
+    path = f"/v1/conversations/{made}/items"
+    items = (await ana.send("GET", f"{path}?limit=100")).json()["data"]
+    told = [item["call_id"] for item in items if item["type"] == "function_call_output"]
+    assert told == ["b", "a"]
+
+    added = await ana.send("POST", path, {"items": outputs})
+    assert (added.status_code, added.json()["data"]) == (200, [])
+    body = {"model": "openai:scripted", "conversation": made, "input": outputs}
+    nothing = await ana.send("POST", "/v1/responses", body)
+    assert (nothing.status_code, nothing.json()["error"]["param"]) == (400, "input")
 
 
 async def test_outputs_and_approvals_go_together(ana: Talker, notes: Path) -> None:

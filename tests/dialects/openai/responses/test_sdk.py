@@ -125,7 +125,7 @@ async def test_the_stream_helper_puts_the_answer_together(sdk: AsyncOpenAI) -> N
 
 async def test_a_background_response_is_there_at_once_and_ends_by_itself(sdk: AsyncOpenAI) -> None:
     response = await ask(sdk, script("Go", pace_ms=20), background=True)
-    assert response.status in ("queued", "in_progress")
+    assert response.status == "queued"
     assert response.output == []
 
     events = await again(sdk, response.id)
@@ -431,6 +431,28 @@ async def test_two_users_never_meet(sdk: AsyncOpenAI, bobs: AsyncOpenAI) -> None
         ({"tools": [{"type": "web_search"}]}, "tools[0].type", "invalid_value"),
         ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name", "invalid_value"),
         ({"tool_choice": "perhaps"}, "tool_choice", "invalid_value"),
+        ({"tool_choice": {"type": "function", "name": "nope"}}, "tool_choice", "invalid_value"),
+        (
+            {"tools": [WEATHER], "tool_choice": {"type": "function", "name": "nope"}},
+            "tool_choice",
+            "invalid_value",
+        ),
+        ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+        (
+            {
+                "tools": [WEATHER],
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "mode": "auto",
+                    "tools": [
+                        {"type": "function", "name": "get_weather"},
+                        {"type": "function", "name": "nope"},
+                    ],
+                },
+            },
+            "tool_choice",
+            "invalid_value",
+        ),
         ({"metadata": {str(n): "x" for n in range(17)}}, "metadata", "invalid_value"),
         ({"previous_response_id": "resp_1"}, "previous_response_id", "previous_response_not_found"),
         ({"top_logprobs": 3}, "top_logprobs", "invalid_value"),
@@ -456,6 +478,42 @@ async def test_a_bad_input_is_named(
     with pytest.raises((openai.BadRequestError, openai.NotFoundError)) as refused:
         await create(**{"model": MODEL, "input": "Hello", **asked})
     assert (refused.value.param, refused.value.code) == (param, code)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        ("GET", "/responses/resp_1", None, "Response 'resp_1' not found"),
+        ("GET", f"/responses/resp_{'0' * 32}", None, f"Response 'resp_{'0' * 32}' not found"),
+        ("DELETE", f"/responses/{'x' * 150}", None, f"Response '{'x' * 100}…' not found"),
+        ("GET", "/conversations/conv_1", None, "Conversation 'conv_1' not found"),
+        ("POST", "/conversations/conv_1", {"metadata": {}}, "Conversation 'conv_1' not found"),
+        ("DELETE", f"/conversations/conv_{'0' * 32}", None, f"'conv_{'0' * 32}' not found"),
+        ("GET", "/chat/completions/chatcmpl-1", None, "Chat completion 'chatcmpl-1' not found"),
+        ("GET", "/models/nobody:x", None, "No such model is available: 'nobody:x'"),
+        ("POST", "/responses", {"model": "nobody:x", "input": "x"}, "available: 'nobody:x'"),
+        (
+            "POST",
+            "/chat/completions",
+            {"model": "nobody:x", "messages": [{"role": "user", "content": "x"}]},
+            "available: 'nobody:x'",
+        ),
+        ("POST", "/embeddings", {"model": "nobody:x", "input": "x"}, "available: 'nobody:x'"),
+        ("POST", "/responses", {"conversation": "conv_1", "input": "x"}, "Conversation 'conv_1'"),
+        (
+            "POST",
+            "/responses",
+            {"input": [{"type": "item_reference", "id": "msg_1"}]},
+            "Item 'msg_1' not found",
+        ),
+    ],
+)
+async def test_what_is_missing_is_named(
+    ana: Person, method: str, path: str, body: object, message: str
+) -> None:
+    answer = await ana.call(method, f"/v1{path}", json=body)
+    assert answer.status_code == 404
+    assert message in answer.json()["error"]["message"]
 
 
 async def test_a_retry_with_its_key_is_one_response(

@@ -102,6 +102,21 @@ async def test_a_turn_that_failed_cannot_be_gone_on_from(ana: Person) -> None:
         assert code(told) == "previous_response_not_found"
 
 
+async def test_a_clients_fault_is_told_and_not_logged_as_ours(
+    ana: Person, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    stray = [{"type": "function_call_output", "call_id": "nobody", "output": "x"}]
+    async with connected(ana) as socket:
+        assert code(await turn(socket, "x", model="nobody:x")) == "model_not_found"
+        gone = await turn(socket, "x", previous_response_id="resp_1")
+        assert gone[-1]["error"]["message"] == "Previous response 'resp_1' not found"
+        assert code(await turn(socket, stray)) == "invalid_value"
+        assert response(await turn(socket, "Hello"))
+    logs = [each.read_text() for each in tmp_path_factory.getbasetemp().glob("*/log")]
+    assert logs
+    assert not any("start a turn" in each for each in logs)
+
+
 async def test_stored_and_unstored_responses_go_on_from_each_other(ana: Person) -> None:
     async with connected(ana) as socket:
         kept = response(await turn(socket, "Kept"))

@@ -15,6 +15,7 @@ from tertulia.dialects.openai.chat.completion import CompletionResponse
 from tertulia.dialects.openai.chat.request import ChatCreate, ChatUpdate
 from tertulia.dialects.openai.chat.stored import StoredChats
 from tertulia.dialects.openai.listing import ItemsAfter, ItemsLimit, ItemsOrder, list_of, page_of
+from tertulia.dialects.openai.missing import asking_for
 from tertulia.dialects.openai.responses.dependencies import Found
 from tertulia.dialects.openai.responses.request import METADATA_MAX
 from tertulia.dialects.waiting import Waited
@@ -55,9 +56,10 @@ async def create_chat_completion(
     again: a retry within an hour (with `store`, within 24) gets the same answer.
     """
     send = body.to_send(heeds_system=responses.heeds_instructions)
-    started = await responses.runs.start(
-        body.conversation(), send, user_id=user.id, idempotent=idempotent
-    )
+    with asking_for(body.model):
+        started = await responses.runs.start(
+            body.conversation(), send, user_id=user.id, idempotent=idempotent
+        )
     request.state.take_time()
     waited = Waited(
         responses.runs,

@@ -9,6 +9,7 @@ from tertulia.conversations.changes import ConversationChange
 from tertulia.dialects.openai.chat.completion import LABEL, Asked, answer_of, completion_of
 from tertulia.dialects.openai.ids import item_id, parse_completion_id
 from tertulia.dialects.openai.listing import Order
+from tertulia.dialects.openai.missing import looking_for
 from tertulia.dialects.openai.responses.service import Responses
 from tertulia.domain.conversations import Message, Role
 from tertulia.domain.errors import Invalid, ModelNotFound, RunNotFound
@@ -133,14 +134,12 @@ class StoredChats:
         return [told(message) for message in await self.responses.input_of(run, user_id=user_id)]
 
     async def _find(self, name: str, *, user_id: UUID) -> tuple[Run, Message, Asked]:
-        try:
+        with looking_for("Chat completion", name):
             found = await self.responses.runs.get_answer(parse_completion_id(name), user_id=user_id)
-        except RunNotFound:
-            raise _not_found() from None
-        run, answer = found
-        asked = Asked.of(run)
-        if asked is None or not asked.is_stored or run.status is not RunStatus.COMPLETED:
-            raise _not_found()
+            run, answer = found
+            asked = Asked.of(run)
+            if asked is None or not asked.is_stored or run.status is not RunStatus.COMPLETED:
+                raise RunNotFound
         return run, answer, asked
 
 
@@ -178,7 +177,3 @@ def _content_parts(parts: Sequence[Part]) -> list[dict[str, Any]]:
             case _:
                 pass
     return content
-
-
-def _not_found() -> RunNotFound:
-    return RunNotFound("Chat completion not found")

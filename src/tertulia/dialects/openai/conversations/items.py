@@ -8,6 +8,7 @@ from tertulia.conversations.service import ConversationService
 from tertulia.dialects.openai.ids import parse_item_id
 from tertulia.dialects.openai.items import Item, items_of, split
 from tertulia.dialects.openai.listing import Order
+from tertulia.dialects.openai.missing import looking_for
 from tertulia.domain.conversations import Conversation, Message, NewMessage
 from tertulia.domain.errors import Invalid, ItemNotFound, MessageNotFound
 from tertulia.domain.idempotency import IdempotentRequest
@@ -139,15 +140,16 @@ class ConversationItems:
         )
 
     async def _message(self, conversation: Conversation, name: str) -> Message:
-        place = parse_item_id(name)
-        try:
-            message = await self.conversations.messages.get(
-                conversation.id, place.message_id, user_id=conversation.user_id
-            )
-        except MessageNotFound:
-            raise ItemNotFound from None
-        if name not in {each["id"] for each in items_of(message)}:
-            raise ItemNotFound
+        with looking_for("Item", name):
+            place = parse_item_id(name)
+            try:
+                message = await self.conversations.messages.get(
+                    conversation.id, place.message_id, user_id=conversation.user_id
+                )
+            except MessageNotFound:
+                raise ItemNotFound from None
+            if name not in {each["id"] for each in items_of(message)}:
+                raise ItemNotFound
         return message
 
     async def _edge(self, conversation: Conversation, after: str, *, backwards: bool) -> int:

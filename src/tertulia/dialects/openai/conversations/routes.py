@@ -18,6 +18,7 @@ from tertulia.dialects.openai.listing import (
     ItemsOrder,
     list_of,
 )
+from tertulia.dialects.openai.missing import looking_for
 from tertulia.dialects.openai.responses.dependencies import Found
 from tertulia.dialects.openai.responses.request import Metadata
 from tertulia.dialects.openai.responses.service import Responses
@@ -107,19 +108,21 @@ async def update_conversation(
     name: str, body: ConversationUpdate, user: CurrentUser, responses: Found
 ) -> dict[str, Any]:
     """Replace the conversation's metadata."""
-    changed = await responses.conversations.update(
-        parse_conversation_id(name),
-        user_id=user.id,
-        change=ConversationChange(metadata=body.metadata or {}),
-    )
+    with looking_for("Conversation", name):
+        changed = await responses.conversations.update(
+            parse_conversation_id(name),
+            user_id=user.id,
+            change=ConversationChange(metadata=body.metadata or {}),
+        )
     return _shown(changed)
 
 
 @router.delete("/{name}")
 async def delete_conversation(name: str, user: CurrentUser, responses: Found) -> Mapping[str, Any]:
     """Delete a conversation and all that is in it, its responses included."""
-    id_ = parse_conversation_id(name)
-    await responses.conversations.delete(id_, user_id=user.id)
+    with looking_for("Conversation", name):
+        id_ = parse_conversation_id(name)
+        await responses.conversations.delete(id_, user_id=user.id)
     return {"id": conversation_id(id_), "object": "conversation.deleted", "deleted": True}
 
 
@@ -180,7 +183,8 @@ def _items(responses: Responses) -> ConversationItems:
 
 
 async def _find(responses: Responses, name: str, user: User) -> Conversation:
-    return await responses.conversations.get(parse_conversation_id(name), user_id=user.id)
+    with looking_for("Conversation", name):
+        return await responses.conversations.get(parse_conversation_id(name), user_id=user.id)
 
 
 def _shown(conversation: Conversation) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tertulia.dialects.openai.embeddings.schemas import (
     EmbeddingsResponse,
     write_embeddings,
 )
+from tertulia.dialects.openai.missing import asking_for
 from tertulia.domain.models import ProviderFailed
 from tertulia.http.errors import error_response
 
@@ -24,7 +25,8 @@ async def create_embeddings(
     body: EmbeddingsCreate, request: Request, models: Models, _: CurrentUser
 ) -> Response:
     """Return a vector for each text: near one another where the texts mean similar things."""
-    name = await models.resolve_embedding(body.model)
+    with asking_for(body.model):
+        name = await models.resolve_embedding(body.model)
     asked = body.to_request(name)
     request.state.take_time()
     try:

@@ -12,6 +12,7 @@ from tertulia.dialects.openai.failures import failure_of
 from tertulia.dialects.openai.ids import response_id
 from tertulia.dialects.openai.input_items import Input, compacted, is_summary
 from tertulia.dialects.openai.items import items_of
+from tertulia.dialects.openai.missing import asking_for
 from tertulia.dialects.openai.responses.dependencies import CLIENT_LEFT_STATUS, Found
 from tertulia.dialects.openai.responses.object import usage_of
 from tertulia.dialects.openai.responses.request import (
@@ -127,7 +128,8 @@ async def _context_tokens(
     """
     runs = responses.runs
     await runs.models.wait_for_lists()
-    context_tokens = runs.models.info(runs.models.resolve(model)).context_tokens
+    with asking_for(model):
+        context_tokens = runs.models.info(runs.models.resolve(model)).context_tokens
     prompts = runs.executor.loop.prompts
     require_room(prompts.told(messages, _heeding(responses)), context_tokens)
     return context_tokens

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from tertulia.auth.dependencies import CurrentUser
+from tertulia.dialects.openai.missing import asking_for
 from tertulia.dialects.openai.responses.dependencies import Found
 from tertulia.dialects.openai.responses.request import Key, ResponseSettings
 from tertulia.domain.errors import Invalid, Unavailable
@@ -39,7 +40,8 @@ async def count_input_tokens(
     """
     runs = responses.runs
     await runs.models.wait_for_lists()
-    model = runs.models.resolve(body.model)
+    with asking_for(body.model):
+        model = runs.models.resolve(body.model)
     settings = body.to_settings()
     messages = await responses.read_all(body, user_id=user.id)
     instructions = (

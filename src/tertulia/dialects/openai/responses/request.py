@@ -21,6 +21,8 @@ from tertulia.domain.models import ModelSettings
 METADATA_MAX = 16
 _LOGPROBS = "message.output_text.logprobs"
 _NO_LOGPROBS = "Log probabilities are not kept here"
+_NO_SUCH_FUNCTION = "No such function is among those that were sent"
+_CHOICE = "body.tool_choice"
 _TOOLS_MAX = 128
 
 ModelName = Annotated[StrictStr, Field(min_length=1, max_length=200)]
@@ -273,10 +275,7 @@ class ResponseSettings(_Asked):
             raise Invalid(_NO_LOGPROBS, field="body.top_logprobs")
         if _LOGPROBS in (self.include or ()):
             raise Invalid(_NO_LOGPROBS, field="body.include")
-        functions, choice = self.functions(), self._choice()
-        if isinstance(self.tool_choice, AllowedTools):
-            allowed = {tool.name for tool in self.tool_choice.tools}
-            functions = [tool for tool in functions if tool.name in allowed]
+        functions, choice = self._allowed(self.functions()), self._choice()
         text, reasoning = self.text or TextConfig(), self.reasoning or Reasoning()
         return ModelSettings(
             temperature=self.temperature,
@@ -310,6 +309,25 @@ class ResponseSettings(_Asked):
             summary = self.reasoning.summary or self.reasoning.generate_summary
             given["reasoning"] = {"effort": self.reasoning.effort, "summary": summary}
         return given
+
+    def _allowed(self, functions: list[FunctionTool]) -> list[FunctionTool]:
+        """Return the functions that the choice leaves.
+
+        Raises:
+            Invalid: It names one that was not sent, or demands a tool where there is none.
+        """
+        names = {tool.name for tool in functions}
+        chosen, named = self.tool_choice, set[str]()
+        if isinstance(chosen, AllowedTools):
+            named = {tool.name for tool in chosen.tools}
+            functions = [tool for tool in functions if tool.name in named]
+        elif isinstance(chosen, NamedTool):
+            named = {chosen.name}
+        if not named <= names:
+            raise Invalid(_NO_SUCH_FUNCTION, field=_CHOICE)
+        if chosen == "required" and not functions and not self.servers():
+            raise Invalid("There is no tool to choose", field=_CHOICE)
+        return functions
 
     def _choice(self) -> str | Mapping[str, Any] | None:
         match self.tool_choice:

@@ -15,7 +15,12 @@ from tertulia.dialects.openai.items import items_of
 from tertulia.dialects.openai.listing import ItemsAfter, ItemsLimit, ItemsOrder, page_of
 from tertulia.dialects.openai.responses.dependencies import CLIENT_LEFT_STATUS, Found
 from tertulia.dialects.openai.responses.events import Event, response_events
-from tertulia.dialects.openai.responses.object import ResponseObject, echo_of, response_of
+from tertulia.dialects.openai.responses.object import (
+    ResponseObject,
+    begun,
+    echo_of,
+    response_of,
+)
 from tertulia.dialects.openai.responses.request import ResponseCreate
 from tertulia.dialects.openai.responses.service import Responses
 from tertulia.dialects.waiting import ClientLeft, Waited
@@ -52,6 +57,9 @@ async def create_response(
     run = started.run
     headers = REPLAYED if started.is_replay else None
     if background and not body.stream:
+        if not started.is_replay:
+            # Also one that has begun meanwhile, as a background stream begins.
+            return _json(begun(run, status="queued"), headers)
         # A replay is told how far it is by now.
         run, answer = await responses.runs.get_answer(run.id, user_id=user.id)
         return _json(response_of(run, answer), headers)

@@ -22,6 +22,7 @@ from tertulia.dialects.openai.input_items import (
     too_much,
 )
 from tertulia.dialects.openai.items import split
+from tertulia.dialects.openai.missing import asking_for, looking_for, not_found
 from tertulia.dialects.openai.responses.approvals import approvals_in, as_sent, check_outputs
 from tertulia.dialects.openai.responses.object import APPROVALS, echo_of
 from tertulia.dialects.openai.responses.request import ConversationRef, ResponseSettings
@@ -125,15 +126,16 @@ class Responses:
         )
         where, send = _where(send, base, keeps=asked.store is not False)
         try:
-            if approved:
-                return await self._decide(approved, where, send, user_id, idempotent)
-            return await self.runs.start(
-                where,
-                send,
-                user_id=user_id,
-                idempotent=idempotent,
-                also_temporary=base is not None and base.is_unstored,
-            )
+            with asking_for(asked.model):
+                if approved:
+                    return await self._decide(approved, where, send, user_id, idempotent)
+                return await self.runs.start(
+                    where,
+                    send,
+                    user_id=user_id,
+                    idempotent=idempotent,
+                    also_temporary=base is not None and base.is_unstored,
+                )
         except Invalid as error:
             if (wrong := as_sent(error, asked.input, new)) is not None:
                 raise wrong from error
@@ -154,9 +156,10 @@ class Responses:
         check_outputs(asked.input)
         tip = Tip(base.conversation_id, base.tip_id, user_id) if base is not None else None
         try:
-            await self.conversations.messages.check_results(new, tip)
+            fresh = await self.conversations.messages.check_results(new, tip)
         except Invalid as error:
             raise as_sent(error, asked.input, new) or error from error
+        new = list(fresh)
         if base is None or base.tip_id is None:
             return new
         before: list[NewMessage] = []
@@ -190,12 +193,10 @@ class Responses:
         Raises:
             RunNotFound: No such response, or it was not to be stored.
         """
-        try:
+        with looking_for("Response", name):
             run, answer = await self.runs.get_answer(parse_response_id(name), user_id=user_id)
-        except RunNotFound:
-            raise RunNotFound("Response not found") from None
-        if echo_of(run).get("store") is False:
-            raise RunNotFound("Response not found")
+            if echo_of(run).get("store") is False:
+                raise RunNotFound
         return run, answer
 
     async def input_of(self, run: Run, *, user_id: UUID) -> Sequence[Message]:
@@ -246,16 +247,17 @@ class Responses:
             return None
         named = asked.conversation
         name = named.id if isinstance(named, ConversationRef) else named
-        found = await self.conversations.get(parse_conversation_id(name), user_id=user_id)
+        with looking_for("Conversation", name):
+            found = await self.conversations.get(parse_conversation_id(name), user_id=user_id)
         return _Base(found.id, found.head_id, is_head=True)
 
     async def _previous(self, name: str, *, user_id: UUID, unstored: Collection[UUID]) -> Run:
         try:
             run = await self.runs.get(parse_response_id(name), user_id=user_id)
         except RunNotFound:
-            raise _no_previous() from None
+            raise _no_previous(name) from None
         if echo_of(run).get("store") is False and run.id not in unstored:
-            raise _no_previous()
+            raise _no_previous(name)
         return run
 
     async def messages_of(
@@ -273,7 +275,7 @@ class Responses:
             ItemNotFound: It refers to an item that is not there.
         """
         found = messages_of(sent, field=field)
-        places = [parse_item_id(each.id) for each in found if isinstance(each, InputReference)]
+        places = [_place(each) for each in found if isinstance(each, InputReference)]
         if not places:
             return [each for each in found if isinstance(each, NewMessage)]
         ids = list({place.message_id for place in places})
@@ -287,8 +289,9 @@ class Responses:
         left = EXPANDED_CHARS_MAX
         for each in found:
             if isinstance(each, InputReference):
-                place = parse_item_id(each.id)
-                new.append(_referred(place, stored.get(place.message_id)))
+                with looking_for("Item", each.id):
+                    place = _place(each)
+                    new.append(_referred(place, stored.get(place.message_id)))
             else:
                 new.append(each)
             left -= chars_of(new[-1])
@@ -337,6 +340,11 @@ def _where(send: Send, base: _Base | None, *, keeps: bool) -> tuple[UUID | NewCo
     return NewConversation(retention=retention, history=history), replace(send, parent_id=None)
 
 
+def _place(reference: InputReference) -> ItemPlace:
+    with looking_for("Item", reference.id):
+        return parse_item_id(reference.id)
+
+
 def _referred(place: ItemPlace, message: Message | None) -> NewMessage:
     items = [] if message is None else split(message.parts)
     if message is None or place.number >= len(items):
@@ -347,8 +355,10 @@ def _referred(place: ItemPlace, message: Message | None) -> NewMessage:
     return NewMessage(message.role, found.parts)
 
 
-def _no_previous() -> PreviousResponseNotFound:
-    return PreviousResponseNotFound(field="body.previous_response_id")
+def _no_previous(name: str) -> PreviousResponseNotFound:
+    return PreviousResponseNotFound(
+        not_found("Previous response", name), field="body.previous_response_id"
+    )
 
 
 def _title(new: Sequence[NewMessage]) -> str | None:

@@ -173,25 +173,34 @@ class _Session:
     async def _start(self, asked: ResponseTurn) -> Run:
         """Start the turn's run; one whose client leaves meanwhile is ended."""
         tasks = self._responses.runs.executor.tasks
-        starting = tasks.spawn(
-            self._responses.start(
+        starting = tasks.spawn(self._started(asked), name="start a turn")
+        try:
+            started = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            tasks.spawn(self._undo(starting, asked), name="undo a turn")
+            raise
+        if isinstance(started, TertuliaError):
+            raise started
+        return started.run
+
+    async def _started(self, asked: ResponseTurn) -> Started | TertuliaError:
+        """Return what began, or why nothing did: the client is told, and no task has failed."""
+        try:
+            return await self._responses.start(
                 asked,
                 user_id=self._user_id,
                 unstored=self._unstored.keys(),
                 prepares=asked.generate is False,
-            ),
-            name="start a turn",
-        )
-        try:
-            return (await asyncio.shield(starting)).run
-        except asyncio.CancelledError:
-            tasks.spawn(self._undo(starting, asked), name="undo a turn")
-            raise
+            )
+        except TertuliaError as error:
+            return error
 
-    async def _undo(self, starting: "asyncio.Task[Started]", asked: ResponseTurn) -> None:
+    async def _undo(
+        self, starting: "asyncio.Task[Started | TertuliaError]", asked: ResponseTurn
+    ) -> None:
         await asyncio.wait({starting})
-        if starting.exception() is None:
-            run, services = starting.result().run, self._responses
+        if starting.exception() is None and isinstance(begun := starting.result(), Started):
+            run, services = begun.run, self._responses
             is_temporary = asked.store is False and run.conversation_id not in (
                 self._unstored.values()
             )
