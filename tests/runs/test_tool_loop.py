@@ -425,7 +425,10 @@ async def test_a_result_is_handed_back_once_and_only_for_the_clients_calls(ana: 
     twice = await ana.send("POST", f"{conversation}/runs", {"tool_results": results * 2})
     assert twice.json()["errors"][0]["field"] == "body.tool_results[1].call_id"
     await ana.ask(conversation, None, tool_results=results)
-    late = await ana.send("POST", f"{conversation}/runs", {"tool_results": results})
+    again = await ana.send("POST", f"{conversation}/runs", {"tool_results": results})
+    assert again.json()["errors"][0]["field"] == "body.content", "there is nothing new"
+    other = [{"call_id": "call_0", "content": "a dog"}]
+    late = await ana.send("POST", f"{conversation}/runs", {"tool_results": other})
     assert late.json()["errors"][0]["field"] == "body.tool_results[0].call_id"
 
 
