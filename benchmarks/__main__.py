@@ -101,7 +101,7 @@ def _conclude(found: Mapping[str, Findings], options: Options, asked: Namespace)
     if asked.document is not None:
         write_document(asked.document, found, about)
         for findings in found.values():
-            write_plots(asked.document.with_suffix(""), findings)
+            write_plots(asked.document, findings)
 
 
 def _has_errors(findings: Findings) -> bool:

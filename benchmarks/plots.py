@@ -14,13 +14,14 @@ _SPACE = _WIDTH - _LABEL - 190
 _OURS, _THEIRS, _INK = "#2563eb", "#94a3b8", "#0f172a"
 
 
-def write_plots(folder: Path, findings: Findings) -> None:
-    """Write an SVG for each comparison that knows its CPU, named by its title."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_plots(document: Path, findings: Findings) -> None:
+    """Write the plots that a document shows, each named by its comparison's title."""
+    text, folder = document.read_text(), document.with_suffix("")
     for comparison in findings.comparisons:
-        if all(samples[0].operations for samples in comparison.samples.values()):
-            name = re.sub(r"[^a-z0-9]+", "-", comparison.title.lower()).strip("-")
-            (folder / f"{name}.svg").write_text(cpu_bars(comparison))
+        name = re.sub(r"[^a-z0-9]+", "-", comparison.title.lower()).strip("-") + ".svg"
+        if f"]({folder.name}/{name})" in text:
+            folder.mkdir(exist_ok=True)
+            (folder / name).write_text(cpu_bars(comparison))
 
 
 def cpu_bars(comparison: Comparison) -> str:
