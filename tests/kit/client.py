@@ -149,6 +149,9 @@ class EventStream:
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             stream.cut("fin")
             raise StreamBroken from error
+        except BaseException:
+            stream.cut("fin")
+            raise
         status_line, *fields = head.decode("latin-1").rstrip().split("\r\n")
         stream.status = int(status_line.split()[1])
         stream.headers = {

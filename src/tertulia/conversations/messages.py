@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from tertulia.conversations.changes import Made
 from tertulia.conversations.tool_calls import Tip, check_results
@@ -12,7 +12,7 @@ from tertulia.conversations.tree import move_head
 from tertulia.domain.conversations import Message, NewMessage, Role
 from tertulia.domain.errors import Invalid, RunActive
 from tertulia.domain.idempotency import IdempotentRequest
-from tertulia.domain.ids import new_id
+from tertulia.domain.ids import ids_from, new_id
 from tertulia.domain.parts import Part, TextPart
 from tertulia.http.paging import Page, decode_cursor, encode_cursor
 from tertulia.storage.database import Database, retried
@@ -177,12 +177,12 @@ class MessageService:
         async with self.database.transaction() as work:
             made_before = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=id_)
             if made_before is not None:
-                ids = _ids_from(made_before, len(new))
+                ids = ids_from(made_before, len(new))
                 found = await work.messages.find_many(ids, user_id=user_id)
                 return Made([found[each] for each in ids if each in found], is_replay=True)
             new = [
                 replace(each, id=each_id)
-                for each, each_id in zip(new, _ids_from(id_, len(new)), strict=True)
+                for each, each_id in zip(new, ids_from(id_, len(new)), strict=True)
             ]
             locked = await work.conversations.lock(conversation_id, user_id=user_id)
             if await work.runs.count_active(conversation_id, limit=1):
@@ -371,11 +371,6 @@ class MessageService:
             heir_id = await work.messages.delete(locked, place)
             if locked.head_id == message_id:
                 await move_head(work, locked, heir_id)
-
-
-def _ids_from(first: UUID, count: int) -> Sequence[UUID]:
-    """Return as many ids as messages were made by one request: who knows one knows all."""
-    return [first, *(uuid5(first, str(number)) for number in range(1, count))][:count]
 
 
 def _begin(

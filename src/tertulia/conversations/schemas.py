@@ -4,7 +4,7 @@ What is written is strict: unknown fields are refused, numbers are not text, and
 limit, in characters.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -215,17 +215,8 @@ class MessageResponse(BaseModel):
     @classmethod
     def of(cls, message: Message) -> Self:
         """Return the wire shape of a message."""
-        return cls(
-            id=message.id,
-            conversation_id=message.conversation_id,
-            parent_id=message.parent_id,
-            role=message.role,
-            content=message.content,
-            created_at=message.created_at,
-            updated_at=message.updated_at,
-            parts=None if is_plain(message.parts) else list(message.parts),
-            **({} if message.generation is None else _told(message.generation)),
-        )
+        parts = None if is_plain(message.parts) else list(message.parts)
+        return cls(**_fields(message, parts))
 
 
 def messages_json(messages: Iterable[Message]) -> bytes:
@@ -234,23 +225,25 @@ def messages_json(messages: Iterable[Message]) -> bytes:
     A page of fifty is the largest answer there is, and validating what we made ourselves was a
     fourth of its price.
     """
-    return _encode([_as_json(message) for message in messages])
+    return _encode([_fields(message, _parts(message)) for message in messages])
 
 
-def _as_json(message: Message) -> dict[str, Any]:
-    generation = message.generation
+def _parts(message: Message) -> list[dict[str, str]] | None:
+    return None if is_plain(message.parts) else [part_to_json(part) for part in message.parts]
+
+
+def _fields(message: Message, parts: Sequence[object] | None) -> dict[str, Any]:
+    """Return what is shown of a message, its parts as the caller has them."""
     return {
         "id": message.id,
         "conversation_id": message.conversation_id,
         "parent_id": message.parent_id,
-        "role": message.role.value,
+        "role": message.role,
         "content": message.content,
         "created_at": message.created_at,
         "updated_at": message.updated_at,
-        "parts": None
-        if is_plain(message.parts)
-        else [part_to_json(part) for part in message.parts],
-        **(_UNTOLD if generation is None else _told(generation)),
+        "parts": parts,
+        **(_UNTOLD if message.generation is None else _told(message.generation)),
     }
 
 

@@ -68,6 +68,7 @@ class Database:
         self._idle: list[UnitOfWork] = []
         """On connections that are the pool's to make and to close, but not to look after between
         two uses: that would cost as much as the statement."""
+        self._is_closing = False
         self._deletions = asyncio.Semaphore(limits.deletions)
         self.dsn = dsn
 
@@ -118,6 +119,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection; those that do not answer are cut."""
+        self._is_closing = True
         try:
             async with asyncio.timeout(_CLOSE_S):
                 while self._idle:
@@ -220,12 +222,12 @@ class Database:
 
     async def _give_back(self, work: UnitOfWork) -> None:
         driver = work.connection.driver
-        if _is_open(driver):
-            if not driver.is_in_transaction():
-                work.connection.hurry()
-                self._idle.append(work)
-                return
+        if _is_open(driver) and driver.is_in_transaction():
             _cut(driver)
+        elif _is_open(driver) and not self._is_closing:
+            work.connection.hurry()
+            self._idle.append(work)
+            return
         # Shielded: a connection must find its way back even when its task is being cancelled.
         await asyncio.shield(self._pool.release(driver, timeout=self._limits.connect_s))
 

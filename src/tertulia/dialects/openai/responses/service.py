@@ -114,9 +114,7 @@ class Responses:
             on_busy=OnBusy.QUEUE,
             settings=settings,
             mcp=asked.servers(),
-            instructions=Instructions(asked.instructions, heeds_system=True)
-            if self.heeds_instructions
-            else Instructions(),
+            instructions=self._instructions(asked),
             # Who names a conversation wants it for itself.
             keeps=asked.conversation is not None,
             title=_title(new),
@@ -140,6 +138,11 @@ class Responses:
             if (wrong := as_sent(error, asked.input, new)) is not None:
                 raise wrong from error
             raise
+
+    def _instructions(self, asked: ResponseSettings) -> Instructions:
+        if not self.heeds_instructions:
+            return Instructions()
+        return Instructions(asked.instructions, heeds_system=True)
 
     async def read_all(self, asked: ResponseSettings, *, user_id: UUID) -> list[NewMessage]:
         """Return all that came before a request and with it, oldest first; nothing is left out.
