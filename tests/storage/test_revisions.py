@@ -7,7 +7,7 @@ import pytest
 
 from tertulia.storage import migrations
 from tertulia.storage.inspection import inspect
-from tertulia.storage.revisions import MigrationFailed, move
+from tertulia.storage.revisions import MigrationFailed, move, newest_revision
 
 
 async def test_down_to_nothing_and_up_again(dsn: str) -> None:
@@ -16,6 +16,10 @@ async def test_down_to_nothing_and_up_again(dsn: str) -> None:
 
     await asyncio.to_thread(move, dsn, "head", up=True)
     assert (await inspect(dsn)).revision == migrations.head()
+
+
+def test_the_newest_revision_is_where_alembic_goes() -> None:
+    assert newest_revision() == migrations.head()
 
 
 async def test_an_unknown_revision_is_named(dsn: str) -> None:

@@ -1,5 +1,6 @@
 """The commands of `tertulia`, and what they have in common."""
 
+import gc
 import io
 import signal
 import sys
@@ -67,6 +68,9 @@ class _Commands(TyperGroup):
             return None
         command = typer.main.get_command(import_module(f"tertulia.cli.{cmd_name}").command())
         command.name = cmd_name
+        # Modules stay for ever; what is made from here on may not.
+        gc.freeze()
+        gc.enable()
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             # All is loaded. From now on there may be something to stop.
             signal.signal(signal.SIGINT, signal.default_int_handler)

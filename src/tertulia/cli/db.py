@@ -7,7 +7,7 @@ import typer
 from tertulia.cli.database import ANSWER_S, database, migrate, wait_for_database
 from tertulia.cli.progress import Terminal
 from tertulia.cli.settings import DataDir, load_settings
-from tertulia.storage import migrations
+from tertulia.storage.revisions import newest_revision
 
 
 def command() -> typer.Typer:
@@ -41,7 +41,7 @@ def current(data_dir: DataDir = None) -> None:
     settings = load_settings(data_dir)
     with database(settings, terminal.step) as dsn:
         revision = wait_for_database(dsn, terminal.step).revision
-        newest = migrations.head()
+        newest = newest_revision()
         note = "" if revision == newest else f" (the newest is {newest})"
         terminal.print(f"{revision or 'none'}{note}")
 

@@ -15,7 +15,7 @@ from tertulia.cli.secret_key import keep_secret_key
 from tertulia.cli.settings import DataDir, load_settings
 from tertulia.config import Settings
 from tertulia.domain.models import ProviderFailed
-from tertulia.storage import migrations
+from tertulia.storage.revisions import newest_revision
 
 DISK_FREE_BYTES_MIN = 1024**3
 RESERVED_CONNECTIONS = 10
@@ -95,7 +95,7 @@ def _check_database(settings: Settings, terminal: Terminal) -> list[str]:
             f"{settings.pool_size}: raise max_connections, or lower TERTULIA_POOL_SIZE."
         )
     lines = [f"PostgreSQL {state.version} answers."]
-    newest = migrations.head()
+    newest = newest_revision()
     if state.revision is None:
         return [*lines, "It is empty; `tertulia serve` will migrate it."]
     if state.revision != newest:

@@ -26,6 +26,7 @@ from tertulia.cli.welcome import Welcome
 from tertulia.cli.workers import supervise
 from tertulia.config import Settings
 from tertulia.domain.errors import TertuliaError
+from tertulia.storage.revisions import newest_revision
 from tertulia.telemetry.logs import configure_logging
 
 DRAIN_GRACE_S = 10.0
@@ -83,8 +84,9 @@ def _prepare(settings: Settings, dsn: str, terminal: Terminal, welcome: Welcome)
     state = wait_for_database(dsn, terminal.step, wait_s=settings.database_wait_s)
     is_production = settings.environment == "production"
     require_usable(state, terminal.step, is_production=is_production)
-    terminal.step("Migrating the database")
-    migrate(dsn)
+    if state.revision != newest_revision():
+        terminal.step("Migrating the database")
+        migrate(dsn)
     welcome.has_accounts = with_users(dsn, lambda users: users.list_users(limit=1)).items != []
     terminal.step("Loading models")
 

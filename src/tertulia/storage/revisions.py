@@ -1,13 +1,21 @@
-"""Moving the schema to a revision, with failures told in words."""
+"""Moving the schema to a revision, with failures told in words.
 
-from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError
+Alembic is only loaded to move something: most starts find the schema where it belongs, and loading
+it takes as long as starting PostgreSQL.
+"""
 
-from tertulia.storage import migrations
+from pathlib import Path
+
+_VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 class MigrationFailed(Exception):  # noqa: N818  named for what happened
     """The schema is where it was; the text says why."""
+
+
+def newest_revision() -> str:
+    """Return the newest revision this code knows: files are named by theirs, in their order."""
+    return max(path.name.partition("_")[0] for path in _VERSIONS.glob("[0-9]*_*.py"))
 
 
 def move(dsn: str, revision: str, *, up: bool) -> None:
@@ -16,13 +24,18 @@ def move(dsn: str, revision: str, *, up: bool) -> None:
     Raises:
         MigrationFailed: There is no such revision, or PostgreSQL refused.
     """
+    from alembic.util import CommandError  # noqa: PLC0415  heavy, and rarely wanted
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415  the same
+
+    from tertulia.storage import migrations  # noqa: PLC0415  the same
+
     try:
         if up:
             migrations.upgrade(dsn, revision)
         else:
             migrations.downgrade(dsn, revision)
     except CommandError as error:
-        raise MigrationFailed(f"{error} (the newest revision is {migrations.head()}).") from error
+        raise MigrationFailed(f"{error} (the newest revision is {newest_revision()}).") from error
     except DBAPIError as error:
         raise MigrationFailed(
             f"PostgreSQL refused: {error.orig}. Nothing was changed; try again when nothing else "
