@@ -1,19 +1,15 @@
-"""SQL statements, written with SQLAlchemy, compiled once, run by asyncpg.
+"""SQL statements with named parameters, compiled once, run by asyncpg.
 
-SQLAlchemy's own execution costs 0.25 to 0.44 ms of CPU a statement, asyncpg's 0.07
-(`docs/decisions/0002-core-compiled-once-run-by-asyncpg.md`), so SQLAlchemy is used for what it is
-best at, composing and checking statements, and stays out of the way when they run.
+See `docs/decisions/0014-sql-as-text-sqlalchemy-only-migrates.md`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import asyncpg
-from sqlalchemy.sql.elements import ClauseElement
-
-_DIALECT = asyncpg.dialect()
+_PARAMETER = re.compile(r"'[^']*'|\"[^\"]*\"|--[^\n]*|::|:([a-z_]+)")
+"""A parameter, or something in which a colon is none: text, a name, a comment, a cast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +18,21 @@ class Statement:
 
     sql: str
     names: tuple[str, ...]
-    constants: Mapping[str, Any]
 
     def arguments(self, parameters: Mapping[str, Any]) -> list[Any]:
         """Return the values in the order of `$1, $2 …`. A missing one is a KeyError."""
-        if not self.constants:
-            return [parameters[name] for name in self.names]
-        constants = self.constants
-        return [parameters[name] if name in parameters else constants[name] for name in self.names]
+        return [parameters[name] for name in self.names]
 
 
-def statement(source: ClauseElement | str) -> Statement:
-    """Compile a Core statement, or SQL with `:named` parameters."""
-    element = text(source) if isinstance(source, str) else source
-    compiled = element.compile(dialect=_DIALECT)
-    names = tuple(compiled.positiontup or ())  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]  # on SQLCompiler, not in its stub
-    constants = {
-        name: value for name, value in (compiled.params or {}).items() if value is not None
-    }
-    return Statement(sql=str(compiled), names=names, constants=constants)
+def statement(source: str) -> Statement:
+    """Compile SQL with `:named` parameters; one that is named twice is one parameter."""
+    names: dict[str, int] = {}
+
+    def numbered(found: re.Match[str]) -> str:
+        name = found[1]
+        if name is None:
+            return found[0]
+        return f"${names.setdefault(name, len(names) + 1)}"
+
+    sql = _PARAMETER.sub(numbered, source)
+    return Statement(sql=sql, names=tuple(names))

@@ -5,43 +5,32 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Boolean, Uuid, bindparam, delete, or_, select
-from sqlalchemy.dialects.postgresql import JSONB
-
 from tertulia.domain.conversations import Conversation, Retention
 from tertulia.domain.errors import ConversationNotFound
 from tertulia.storage.connection import Row
 from tertulia.storage.repositories.base import Repository
 from tertulia.storage.repositories.conversation_lists import LASTING, LISTS, SHOWN
 from tertulia.storage.statements import statement
-from tertulia.storage.tables import conversations as t
 
 DELETION_S = 30.0
 """A million messages take about three seconds."""
 
-_OWNED = (
-    t.c.id == bindparam("id", type_=Uuid()),
-    t.c.user_id == bindparam("user_id", type_=Uuid()),
-)
+_OWNED = "id = :id AND user_id = :user_id"
 
-_GET = statement(select(*SHOWN).where(*_OWNED, LASTING))
+_GET = statement(f"SELECT {SHOWN} FROM conversations WHERE {_OWNED} AND {LASTING}")
 _LOCK = statement(
-    select(t)
-    .where(*_OWNED, or_(LASTING, bindparam("also_temporary", type_=Boolean())))
-    .with_for_update(key_share=True)
+    f"""
+    SELECT * FROM conversations WHERE {_OWNED} AND ({LASTING} OR :also_temporary)
+    FOR NO KEY UPDATE
+    """
 )
-_DELETE = statement(delete(t).where(*_OWNED))
+_DELETE = statement(f"DELETE FROM conversations WHERE {_OWNED}")
 _CREATE = statement(
-    t.insert()
-    .values(
-        id=bindparam("id"),
-        user_id=bindparam("user_id"),
-        title=bindparam("title"),
-        model_type=bindparam("model_type"),
-        metadata=bindparam("metadata", type_=JSONB()),
-        retention=bindparam("retention"),
-    )
-    .returning(*SHOWN)
+    f"""
+    INSERT INTO conversations (id, user_id, title, model_type, metadata, retention)
+    VALUES (:id, :user_id, :title, :model_type, :metadata, :retention)
+    RETURNING {SHOWN}
+    """
 )
 _CREATE_IF_MISSING = statement(
     """
@@ -51,7 +40,7 @@ _CREATE_IF_MISSING = statement(
     """
 )
 _UPDATE = statement(
-    """
+    f"""
     UPDATE conversations SET
         title = NULLIF(COALESCE(:title, title), ''),
         model_type = COALESCE(:model_type, model_type),
@@ -59,9 +48,8 @@ _UPDATE = statement(
         metadata = COALESCE(CAST(:metadata AS jsonb), metadata),
         retention = CASE WHEN :keeps AND retention = 'with_runs' THEN 'kept' ELSE retention END,
         updated_at = now()
-    WHERE id = :id AND user_id = :user_id AND retention <> 'temporary'
-    RETURNING id, user_id, title, model_type, is_archived, metadata, message_count, head_id,
-        created_at, updated_at
+    WHERE {_OWNED} AND {LASTING}
+    RETURNING {SHOWN}
     """
 )
 _TITLE_IF_UNTITLED = statement(
