@@ -128,8 +128,13 @@ class TcpProxy:
 
     async def _refuse(self) -> None:
         if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+            listener, self._listener = self._listener, None
+            for each in listener.sockets:
+                self._loop.remove_reader(each.fileno())
+            # What was accepted a moment ago is only now made a connection, of a server that must
+            # still be open: asyncio would leave the socket behind.
+            await asyncio.sleep(0)
+            listener.close()
 
     async def _half_close(self) -> None:
         for link in self._links:

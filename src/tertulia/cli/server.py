@@ -154,6 +154,13 @@ class DrainingServer(Server):
         # reset by closing the socket.
         for _ in range(2):
             await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        for server in self.servers:
+            for each in server.sockets:
+                loop.remove_reader(each.fileno())
+        # What was accepted a moment ago becomes a connection in the next round, and only while its
+        # server is open.
+        await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         await self._linger()
