@@ -34,6 +34,7 @@ from tertulia.runs.feeds import Feeds
 from tertulia.runs.follower import Follower
 from tertulia.runs.keeper import Keeper
 from tertulia.runs.prompt import PromptBuilder
+from tertulia.runs.quick_start import QuickStart
 from tertulia.runs.service import RunService
 from tertulia.runs.titles import TitleWriter
 from tertulia.runs.tool_loop import ToolLoop
@@ -296,6 +297,7 @@ def _build(
             process_id,
             max_attempts=settings.run_attempts,
             context_messages=settings.context_messages,
+            quick_start=QuickStart(database, models, process_id, settings.run_attempts),
         ),
         changes=changes,
         database=database,

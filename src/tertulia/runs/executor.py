@@ -1,12 +1,13 @@
 """Executing runs: ask the model, pass on what it says, say how it went."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
 
+from tertulia.domain.conversations import NewMessage
 from tertulia.domain.errors import TertuliaError, Unavailable
 from tertulia.domain.models import ProviderFailed
 from tertulia.domain.runs import RunError, RunStatus
@@ -70,9 +71,9 @@ class Executor:
             return None
         return live.shown
 
-    def begin(self, held: HeldRun) -> None:
-        """Execute a run that this process holds, from the start."""
-        self._spawn(LiveRun(held, Answer(), shown=0), self._converse)
+    def begin(self, held: HeldRun, branch: Sequence[NewMessage] | None = None) -> None:
+        """Execute a run that this process holds, from the start; see `LiveRun.branch`."""
+        self._spawn(LiveRun(held, Answer(), shown=0, branch=branch), self._converse)
 
     def take_over(self, held: HeldRun) -> None:
         """Execute a run that this process holds, from what another has stored of its answer."""

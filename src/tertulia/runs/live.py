@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from tertulia.domain.conversations import NewMessage
 from tertulia.domain.models import (
     Delta,
     Finish,
@@ -52,6 +53,8 @@ class LiveRun:
     started: float = field(default_factory=time.monotonic)
     shown: int | None = None
     """The number of the last event that is stored; None while only the database can tell."""
+    branch: Sequence[NewMessage] | None = None
+    """All that leads to the answer, if this process has just stored it and need not read it."""
     said_before: int = 0
     """How many events earlier attempts left of this answer: at least as many tokens."""
     received: int = 0

@@ -11,6 +11,7 @@ from tertulia.domain.errors import ConversationNotFound, Invalid
 from tertulia.domain.ids import new_id
 from tertulia.domain.runs import Run
 from tertulia.runs.deciding import check_open
+from tertulia.runs.keeper import LEASE
 from tertulia.runs.prompt import (
     CONTENT_BYTES_MAX,
     PARTS_BYTES_MAX,
@@ -115,14 +116,65 @@ async def open_for(work: UnitOfWork, conversation: LockedConversation, send: Sen
     return Opened(conversation, place, ())
 
 
-def held(run: Run, opened: Opened, *, max_attempts: int) -> HeldRun:
+async def store_run(
+    work: UnitOfWork,
+    run_id: UUID,
+    *,
+    opened: Opened,
+    model_type: str,
+    send: Send,
+    owner: UUID | None,
+    max_attempts: int,
+) -> Run:
+    """Store an answer that is still empty, and the run that will write it.
+
+    Args:
+        work: The transaction.
+        run_id: Of the run.
+        opened: Where.
+        model_type: Which answers.
+        send: What was asked for.
+        owner: The process that executes it; None: it waits.
+        max_attempts: How often it may be begun.
+    """
+    conversation = opened.conversation
+    if send.keeps:
+        await work.conversations.keep(conversation)
+    if send.title is not None and conversation.title is None:
+        await work.conversations.set_title_if_untitled(
+            conversation.id, send.title, user_id=conversation.user_id
+        )
+    answer, _ = await work.messages.append(
+        conversation,
+        new_id(),
+        parent=opened.prompt,
+        role=Role.ASSISTANT,
+        parts=(),
+        run_id=run_id,
+        model_type=model_type,
+    )
+    return await work.runs.create(
+        run_id,
+        user_id=conversation.user_id,
+        conversation_id=conversation.id,
+        message_id=answer.id,
+        seq=answer.seq,
+        model_type=model_type,
+        settings=send.stored_settings(inputs=len(opened.new)),
+        max_attempts=max_attempts,
+        owner=owner,
+        lease=LEASE,
+    )
+
+
+def held(run: Run, *, prompt_id: UUID | None, max_attempts: int) -> HeldRun:
     """Return a run that was just stored, as this process holds it."""
     return HeldRun(
         id=run.id,
         user_id=run.user_id,
         conversation_id=run.conversation_id,
         message_id=run.message_id,
-        prompt_id=opened.prompt.id,
+        prompt_id=prompt_id,
         attempt=run.attempt,
         max_attempts=max_attempts,
         model_type=run.model_type,

@@ -50,6 +50,8 @@ class Asked:
     """The answer's parts up to a tool's result, after which the model is asked again."""
     is_whole: bool = False
     """Whether it is all told, or nothing."""
+    branch: Sequence[NewMessage] | None = None
+    """From the conversation's first message to the question; None: it is to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,11 @@ class PromptBuilder:
         context = asked.context_tokens or UNKNOWN_CONTEXT_TOKENS
         room = int(context * _ANSWER_ROOM) if asked.answer_tokens is None else asked.answer_tokens
         budget_tokens = max(context // 4, context - room)
-        async with self.database.reading() as work:
-            messages = await self._read(work, asked, budget_tokens)
+        if asked.branch is None:
+            async with self.database.reading() as work:
+                messages = await self._read(work, asked, budget_tokens)
+        else:
+            messages = asked.branch
         # Paired first: what is cut off then takes no result without its call, or the other way.
         told = self.told(messages, asked.instructions, so_far=asked.so_far)
         return fit(told, budget_tokens=budget_tokens)

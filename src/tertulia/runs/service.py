@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from tertulia.domain.conversations import Message, Retention, Role
+from tertulia.domain.conversations import Message, NewMessage, Retention
 from tertulia.domain.errors import MessageNotFound, QueueFull, RunActive, RunNotFound
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
@@ -17,8 +17,8 @@ from tertulia.runs.checks import check_model
 from tertulia.runs.deciding import as_asked, decisions_about, going_on, heeded_before
 from tertulia.runs.executor import Executor
 from tertulia.runs.follower import Followed, Follower
-from tertulia.runs.keeper import LEASE
-from tertulia.runs.opening import Opened, held, lock_or_create, open_for
+from tertulia.runs.opening import held, lock_or_create, open_for, store_run
+from tertulia.runs.quick_start import QuickStart
 from tertulia.runs.send import NewConversation, Send, Verdict
 from tertulia.storage.database import Database, retried
 from tertulia.storage.ending import CANCELLED, end_as_stored
@@ -52,6 +52,7 @@ class RunService:
     max_attempts: int
     context_messages: int
     """Of one branch, the newest that a model is told."""
+    quick_start: QuickStart
 
     @property
     def mcp_servers(self) -> Sequence[str]:
@@ -95,6 +96,13 @@ class RunService:
         await check_model(self.database, self.models, where, send, user_id=user_id)
         run_id = new_id()
         crash_point("send.before_transaction")
+        if idempotent is None and not leaves:
+            quick = await self.quick_start.start(where, send, run_id, user_id=user_id)
+            if quick is not None:
+                crash_point("send.committed")
+                self._begin(quick.run, quick.prompt_id, quick.branch)
+                self._tell(quick.run, quick.prompt_id)
+                return Started(quick.run, is_replay=False)
         async with self.database.transaction() as work:
             earlier = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=run_id)
             if earlier is not None:
@@ -116,18 +124,25 @@ class RunService:
                 return Started(heeded, is_replay=True)
             waits, stopped = await self._make_way(work, conversation, send.on_busy)
             opened = await open_for(work, conversation, send)
-            run = await self._store(
+            run = await store_run(
                 work,
                 run_id,
                 opened=opened,
                 model_type=named or self.models.resolve(conversation.model_type, strict=False),
                 send=send,
                 owner=None if waits or leaves else self.process_id,
+                max_attempts=self.max_attempts,
             )
             crash_point("send.before_commit")
         crash_point("send.committed")
-        self._begin(run, opened)
-        self._tell(run, opened, stopped, is_new=_is_new(where, conversation))
+        self.quick_start.learn(conversation.model_type)
+        self._begin(run, opened.prompt.id)
+        self._tell(
+            run,
+            opened.prompt.id if opened.new else None,
+            stopped,
+            is_new=_is_new(where, conversation),
+        )
         return Started(run, is_replay=False)
 
     async def decide(
@@ -310,67 +325,38 @@ class RunService:
                     stopped.append(finished.run)
                 return False, stopped
 
-    async def _store(
-        self,
-        work: UnitOfWork,
-        run_id: UUID,
-        *,
-        opened: Opened,
-        model_type: str,
-        send: Send,
-        owner: UUID | None,
-    ) -> Run:
-        """Store an answer that is still empty, and the run that will write it."""
-        conversation = opened.conversation
-        if send.keeps:
-            await work.conversations.keep(conversation)
-        if send.title is not None and conversation.title is None:
-            await work.conversations.set_title_if_untitled(
-                conversation.id, send.title, user_id=conversation.user_id
-            )
-        answer, _ = await work.messages.append(
-            conversation,
-            new_id(),
-            parent=opened.prompt,
-            role=Role.ASSISTANT,
-            parts=(),
-            run_id=run_id,
-            model_type=model_type,
-        )
-        return await work.runs.create(
-            run_id,
-            user_id=conversation.user_id,
-            conversation_id=conversation.id,
-            message_id=answer.id,
-            seq=answer.seq,
-            model_type=model_type,
-            settings=send.stored_settings(inputs=len(opened.new)),
-            max_attempts=self.max_attempts,
-            owner=owner,
-            lease=LEASE,
-        )
-
-    def _begin(self, run: Run, opened: Opened) -> None:
+    def _begin(
+        self, run: Run, prompt_id: UUID | None, branch: Sequence[NewMessage] | None = None
+    ) -> None:
         if run.status is RunStatus.RUNNING:
-            self.executor.begin(held(run, opened, max_attempts=self.max_attempts))
+            mine = held(run, prompt_id=prompt_id, max_attempts=self.max_attempts)
+            self.executor.begin(mine, branch)
         else:
             # Also where it waits for its turn: what it waits for may have just ended.
             self.notifier.claimable()
 
-    def _tell(self, run: Run, opened: Opened, stopped: Sequence[Run], *, is_new: bool) -> None:
+    def _tell(
+        self,
+        run: Run,
+        message_id: UUID | None,
+        stopped: Sequence[Run] = (),
+        *,
+        is_new: bool = False,
+    ) -> None:
+        """Tell of a run that was started, of the last message that came with it, and the rest."""
         if is_new:
             self.notifier.changed(
                 "conversation.created", user_id=run.user_id, conversation_id=run.conversation_id
             )
         if stopped:
             self._tell_stopped(stopped)
-        if opened.new:
+        if message_id is not None:
             # One notice, however many messages came: it says where to look from.
             self.notifier.changed(
                 "message.created",
                 user_id=run.user_id,
                 conversation_id=run.conversation_id,
-                message_id=opened.prompt.id,
+                message_id=message_id,
             )
         if run.status is RunStatus.RUNNING:
             self.notifier.run_changed("run.started", run)

@@ -100,7 +100,7 @@ class ToolLoop:
                     continue
                 is_first = live.received == 0
                 live.hear(delta)
-                self.writer.heard(live)
+                self.writer.heard(live, is_first=is_first)
                 crash_point("run.first_token" if is_first else "run.token")
                 if live.waiting_chars:
                     await self.writer.room(live)
@@ -214,6 +214,7 @@ class ToolLoop:
             answer_tokens=settings.max_tokens,
             so_far=kept,
             is_whole=held.settings.get("whole", False),
+            branch=live.branch,
         )
         while True:
             try:

@@ -8,6 +8,7 @@ load batches grow by themselves, and PostgreSQL sees tens of commits a second, n
 import asyncio
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -28,7 +29,8 @@ from tertulia.storage.unit_of_work import UnitOfWork
 from tertulia.telemetry.crash_points import crash_point
 
 _INTERVAL_S = 0.02
-"""Between the beginnings of two commits: at most fifty a second, however many streams."""
+"""Between the beginnings of two commits: at most fifty a second, however many streams; only the
+first words of an answer do not wait, unless there is a crowd."""
 _CROWD_RUNS = 16
 """From so many runs at once on, longer pauses save more than anybody would notice."""
 _CROWD_INTERVAL_S = 0.05
@@ -71,6 +73,8 @@ class EventWriter:
     """Events that are numbered and wait for a run that somebody had locked."""
     _dirty: set[LiveRun] = field(default_factory=set[LiveRun])
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _first: asyncio.Event = field(default_factory=asyncio.Event)
+    """Somebody waits for the first word of an answer."""
     _is_crowd: bool = False
     _tick: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced, before each batch."""
@@ -78,10 +82,12 @@ class EventWriter:
     _writing: frozenset[LiveRun] = frozenset()
     """What the batch that is being stored is about."""
 
-    def heard(self, live: LiveRun) -> None:
-        """The run has said something, or ended: store it soon."""
+    def heard(self, live: LiveRun, *, is_first: bool = False) -> None:
+        """The run has said something, or ended: store it soon; its first word at once."""
         self._dirty.add(live)
         self._wake.set()
+        if is_first:
+            self._first.set()
 
     async def room(self, live: LiveRun) -> None:
         """Wait until the run may say more."""
@@ -109,17 +115,26 @@ class EventWriter:
             await self._wake.wait()
             began = time.monotonic()
             self._is_crowd = await self._write_batch() >= _CROWD_RUNS
-            interval_s = _CROWD_INTERVAL_S if self._is_crowd else _INTERVAL_S
-            await asyncio.sleep(max(0.0, began + interval_s - time.monotonic()))
+            await self._pause(time.monotonic() - began)
             tick, self._tick = self._tick, asyncio.Event()
             tick.set()
             if self._is_crowd:
                 # Those who breathed read what has come, and say it, in the loop's next round.
                 await asyncio.sleep(0)
 
+    async def _pause(self, wrote_s: float) -> None:
+        """Wait until the next batch may begin, which the last took some part of."""
+        if self._is_crowd:
+            await asyncio.sleep(max(0.0, _CROWD_INTERVAL_S - wrote_s))
+        elif wrote_s < _INTERVAL_S:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_INTERVAL_S - wrote_s):
+                    await self._first.wait()
+
     async def _write_batch(self) -> int:
         """Store and show what was said; return of how many runs."""
         self._wake.clear()
+        self._first.clear()
         dirty, self._dirty = self._dirty, set()
         postponed, self._postponed = self._postponed, {}
         batch = [

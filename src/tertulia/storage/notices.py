@@ -23,7 +23,7 @@ from tertulia.storage.statements import statement
 
 CHANNEL = "tertulia"
 _PAUSE_S = 0.01
-# Between two statements, so that those who are busy send few; the first notice goes at once.
+# Before each statement, so that those who are busy send few.
 _RUNS_IN_A_NOTICE = 150  # of 39 bytes each; PostgreSQL takes 8,000 bytes.
 # What is temporary is told to nobody: who follows its run is told so by the run. What happened in
 # a conversation that is gone by now is not told either, but for its end.
@@ -142,9 +142,10 @@ class Notifier:
         """Send until cancelled."""
         while True:
             await self._wake.wait()
+            # Nobody waits for a notice, and what is noticed is usually in the middle of something.
+            await asyncio.sleep(_PAUSE_S)
             self._wake.clear()
             await self.flush()
-            await asyncio.sleep(_PAUSE_S)
 
     async def flush(self) -> None:
         """Send what waits. Never fails; what cannot be sent is lost."""

@@ -12,6 +12,7 @@ from tertulia.storage.repositories.run_events import RunEventRepository
 from tertulia.storage.repositories.runs import RunRepository
 from tertulia.storage.repositories.search import SearchRepository
 from tertulia.storage.repositories.sessions import SessionRepository
+from tertulia.storage.repositories.starts import StartRepository
 from tertulia.storage.repositories.users import UserRepository
 
 
@@ -34,6 +35,7 @@ class UnitOfWork:
         "runs",
         "search",
         "sessions",
+        "starts",
         "users",
     )
 
@@ -45,6 +47,7 @@ class UnitOfWork:
         self.conversations = ConversationRepository(connection)
         self.messages = MessageRepository(connection)
         self.runs = RunRepository(connection)
+        self.starts = StartRepository(connection)
         self.leases = LeaseRepository(connection)
         self.run_events = RunEventRepository(connection)
         self.idempotency = IdempotencyRepository(connection)

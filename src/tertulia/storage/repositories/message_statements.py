@@ -26,19 +26,18 @@ APPEND = statement(
     RETURNING *
     """
 )
-# What nearly every append is, in one statement: below the head, which is the last of its branch, of
-# a conversation that is kept and is not being answered. Anything else returns no row. What else was
-# asked than the conversation's row is seen as it was when the statement began, and the row itself
-# as it is once it is locked; if somebody was quicker, its `last_seq` differs, for every run begins
-# with a message.
-APPEND_AT_HEAD = statement(
-    """
-    WITH locked AS MATERIALIZED (
+# Where nearly every message goes, found and locked by the statement that puts it there: below the
+# head, which is the last of its branch, of a conversation that is kept and is not being answered.
+# Anything else is no row. What else was asked than the conversation's row is seen as it was when
+# the statement began, and the row itself as it is once it is locked; if somebody was quicker, its
+# `last_seq` differs, for every run begins with a message.
+AT_HEAD = """
+    locked AS MATERIALIZED (
         SELECT * FROM conversations
         WHERE id = :conversation_id AND user_id = :user_id AND retention = 'kept'
         FOR NO KEY UPDATE
     ), place AS (
-        SELECT locked.id, locked.head_id, locked.last_seq + 1 AS seq,
+        SELECT locked.id, locked.head_id, locked.model_type AS label, locked.last_seq + 1 AS seq,
             CASE WHEN locked.head_id IS NULL THEN 0 ELSE locked.head_branch END AS branch
         FROM locked JOIN conversations seen ON seen.id = locked.id
         WHERE seen.last_seq = locked.last_seq AND seen.head_id IS NOT DISTINCT FROM locked.head_id
@@ -47,7 +46,11 @@ APPEND_AT_HEAD = statement(
                 SELECT FROM runs
                 WHERE conversation_id = :conversation_id AND status IN ('queued', 'running')
             )
-    ), moved AS (
+    )
+"""
+APPEND_AT_HEAD = statement(
+    f"""
+    WITH {AT_HEAD}, moved AS (
         UPDATE conversations c SET last_seq = place.seq, message_count = message_count + 1,
             head_id = :id, head_seq = place.seq, head_branch = place.branch, head_is_tip = true,
             updated_at = now()

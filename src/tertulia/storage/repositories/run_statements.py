@@ -1,5 +1,6 @@
 """The statements about runs."""
 
+from tertulia.storage.repositories.message_statements import AT_HEAD
 from tertulia.storage.statements import statement
 
 # Not the marks: there may be thousands, and only a replay needs them.
@@ -47,19 +48,56 @@ REPLAY = statement(
         AND r.status IN ('completed', 'cancelled', 'failed')
     """
 )
-# The clock, not now(): this transaction may have waited for locks for most of a lease.
-CREATE = statement(
-    f"""
+_NEW = """
     INSERT INTO runs AS r (id, user_id, conversation_id, message_id, seq, status, model_type,
         settings, label, attempt, max_attempts, owner, lease_until, started_at)
-    VALUES (:id, :user_id, :conversation_id, :message_id, :seq, :status, :model_type, :settings,
-        CAST(:settings AS jsonb) ->> 'label', :attempt, :max_attempts, :owner,
-        clock_timestamp() + CAST(:lease AS interval),
-        CASE WHEN :status = 'running' THEN clock_timestamp() END)
+"""
+_RETURNING_NEW = f"""
     RETURNING {_SHOWN}, CAST(NULL AS bigint) AS prompt_tokens,
         CAST(NULL AS bigint) AS response_tokens, CAST(NULL AS bigint) AS cached_tokens,
         CAST(NULL AS bigint) AS reasoning_tokens, CAST(NULL AS numeric) AS cost_usd,
         CAST(NULL AS text) AS finish_reason
+"""
+# The clock, not now(): this transaction may have waited for locks for most of a lease.
+CREATE = statement(
+    f"""
+    {_NEW} VALUES (:id, :user_id, :conversation_id, :message_id, :seq, :status, :model_type,
+        :settings, CAST(:settings AS jsonb) ->> 'label', :attempt, :max_attempts, :owner,
+        clock_timestamp() + CAST(:lease AS interval),
+        CASE WHEN :status = 'running' THEN clock_timestamp() END)
+    {_RETURNING_NEW}
+    """
+)
+# A question, its answer, still empty, and the run that writes it. The model is the one that is
+# named, or what the conversation's label is known to mean; with neither, nothing is stored.
+START_AT_HEAD = statement(
+    f"""
+    WITH {AT_HEAD}, begun AS (
+        SELECT place.*, COALESCE(CAST(:model_type AS text),
+            (CAST(:models AS text[]))[array_position(CAST(:labels AS text[]), label)]) AS model_type
+        FROM place
+    ), meant AS (
+        SELECT * FROM begun WHERE model_type IS NOT NULL
+    ), moved AS (
+        UPDATE conversations c SET last_seq = meant.seq + 1, message_count = message_count + 2,
+            head_id = :answer_id, head_seq = meant.seq + 1, head_branch = meant.branch,
+            head_is_tip = true, updated_at = now()
+        FROM meant WHERE c.id = meant.id
+    ), asked AS (
+        INSERT INTO messages (id, conversation_id, parent_id, seq, branch, role, content, parts)
+        SELECT CAST(:question_id AS uuid), id, head_id, seq, branch, 'user',
+            CAST(:content AS text), CAST(:parts AS jsonb) FROM meant
+    ), answered AS (
+        INSERT INTO messages (id, conversation_id, parent_id, seq, branch, role, content, run_id,
+            model_type)
+        SELECT CAST(:answer_id AS uuid), id, CAST(:question_id AS uuid), seq + 1, branch,
+            'assistant', '', CAST(:id AS uuid), model_type FROM meant
+    )
+    {_NEW} SELECT CAST(:id AS uuid), CAST(:user_id AS uuid), id, CAST(:answer_id AS uuid), seq + 1,
+        'running', model_type, CAST(:settings AS jsonb), CAST(:settings AS jsonb) ->> 'label', 1,
+        CAST(:max_attempts AS integer), CAST(:owner AS uuid),
+        clock_timestamp() + CAST(:lease AS interval), clock_timestamp()
+    FROM meant {_RETURNING_NEW}
     """
 )
 DELETE = statement("DELETE FROM runs WHERE id = :id AND user_id = :user_id")

@@ -124,7 +124,7 @@ class RunRepository(Repository):
             owner=owner,
             lease=lease,
         )
-        return _shown(row)
+        return run_of(row)
 
     async def get(self, id_: UUID, *, user_id: UUID) -> Run:
         """Return the user's run.
@@ -135,7 +135,7 @@ class RunRepository(Repository):
         row = await self._connection.first(sql.GET, id=id_, user_id=user_id)
         if row is None:
             raise RunNotFound
-        return _shown(row)
+        return run_of(row)
 
     async def list(
         self, conversation_id: UUID, *, user_id: UUID, limit: int, before_seq: int | None = None
@@ -148,7 +148,7 @@ class RunRepository(Repository):
             limit=limit,
             before_seq=2**63 - 1 if before_seq is None else before_seq,
         )
-        return [_shown(row) for row in rows]
+        return [run_of(row) for row in rows]
 
     async def list_labelled(
         self,
@@ -188,7 +188,7 @@ class RunRepository(Repository):
             model_type=model_type,
             metadata=dict(metadata or {}),
         )
-        found = (LabelledRun(_shown(row), parts_of(row), row.metadata) for row in rows)
+        found = (LabelledRun(run_of(row), parts_of(row), row.metadata) for row in rows)
         return Labelled(found, is_last=not rows or rows[-1].is_last)
 
     async def find_newest(
@@ -198,7 +198,7 @@ class RunRepository(Repository):
         row = await self._connection.first(
             sql.NEWEST, conversation_id=conversation_id, user_id=user_id, content=content
         )
-        return None if row is None else _shown(row)
+        return None if row is None else run_of(row)
 
     async def list_decisions(
         self, conversation_id: UUID, *, user_id: UUID, after_seq: int, limit: int
@@ -312,7 +312,7 @@ class RunRepository(Repository):
             provider_request_id=outcome.provider_request_id,
             job_id=title_job_id,
         )
-        return None if row is None else Finished(_shown(row), row.another_waits)
+        return None if row is None else Finished(run_of(row), row.another_waits)
 
     async def delete(self, id_: UUID, *, user_id: UUID) -> None:
         """Forget a run; its answer stays a message of its conversation."""
@@ -337,7 +337,8 @@ def _locked(row: Row) -> LockedRun:
     )
 
 
-def _shown(row: Row) -> Run:
+def run_of(row: Row) -> Run:
+    """Return the run of a row that a statement about runs shows."""
     status = RunStatus(row.status)
     usage = Usage(
         prompt_tokens=row.prompt_tokens,
