@@ -58,7 +58,6 @@ class Here:
             ended = await work.runs.finish(
                 run.id, attempt=run.attempt, outcome=outcome, title_job_id=new_id()
             )
-            await work.run_events.delete([run.id])
         assert ended is not None
         self.feeds.look(run.id)
         return RunEnded(len(marks) + 1, ended.run)
@@ -162,7 +161,6 @@ async def test_followers_here_see_the_restart_of_a_run_that_came_here(here: Here
             ),
             title_job_id=new_id(),
         )
-        await work.run_events.delete([run.id])
     assert ended is not None
     end = RunEnded(5, ended.run)
     here.feeds.publish(run.id, [], end)

@@ -183,6 +183,25 @@ class EventWriter:
         Returns:
             The runs for which that was done, and those which somebody has locked just now.
         """
+        (alone,) = batch if len(batch) == 1 else (None,)
+        if alone is not None and alone.outcome is not None:
+            crash_point("write.before_commit")
+            async with self.database.reading() as work:
+                await self._finish(work, alone, owner=self.process_id)
+            stored = {alone.live.held.id} if alone.finished else set[UUID]()
+        else:
+            stored = await self._store_all(batch)
+        if len(stored) == len(batch):
+            return stored, set()
+        missing = {share.live.held.id: share.live.held.attempt for share in batch}
+        async with self.database.reading() as work:
+            held = await work.leases.still_held(
+                list(missing.keys() - stored), owner=self.process_id
+            )
+        return stored, {id_ for id_, attempt in held.items() if missing[id_] == attempt}
+
+    async def _store_all(self, batch: Sequence[_Share]) -> set[UUID]:
+        """Store a batch in one transaction; return the runs for which that was done."""
         told = [
             RunEvents(
                 share.live.held.id,
@@ -201,18 +220,9 @@ class EventWriter:
             for share in ending:
                 if share.live.held.id in stored:
                     await self._finish(work, share)
-            if ending:
-                await work.run_events.delete([share.live.held.id for share in ending])
-        if len(stored) == len(batch):
-            return stored, set()
-        missing = {share.live.held.id: share.live.held.attempt for share in batch}
-        async with self.database.reading() as work:
-            held = await work.leases.still_held(
-                list(missing.keys() - stored), owner=self.process_id
-            )
-        return stored, {id_ for id_, attempt in held.items() if missing[id_] == attempt}
+        return stored
 
-    async def _finish(self, work: UnitOfWork, share: _Share) -> None:
+    async def _finish(self, work: UnitOfWork, share: _Share, *, owner: UUID | None = None) -> None:
         held, answer, outcome = share.live.held, share.live.answer, share.outcome
         assert outcome is not None, "only what has ended is finished"
         share.finished = await work.runs.finish(
@@ -220,6 +230,7 @@ class EventWriter:
             attempt=held.attempt,
             outcome=answer.folded_into(outcome),
             title_job_id=new_id(),
+            owner=owner,
         )
 
     async def _fail(self, share: _Share) -> None:

@@ -36,7 +36,6 @@ async def end_as_stored(
         title_job_id=new_id(),
     )
     assert finished is not None, "a locked run that is active can be ended"
-    await work.run_events.delete([locked.id])
     return finished
 
 

@@ -64,7 +64,6 @@ _LIST_MANY = statement(
     ) e ORDER BY e.run_id, e.seq
     """
 )
-_DELETE = statement("DELETE FROM run_events WHERE run_id = ANY(CAST(:run_ids AS uuid[]))")
 
 _TEXT_KINDS = frozenset({EventKind.TEXT, EventKind.REASONING})
 
@@ -134,10 +133,6 @@ class RunEventRepository(Repository):
         )
         by_run = itertools.groupby(rows, key=lambda row: row.run_id)
         return {run_id: [_event(row) for row in events] for run_id, events in by_run}
-
-    async def delete(self, run_ids: Sequence[UUID]) -> None:
-        """Delete all events of runs that have ended in this transaction."""
-        await self._connection.run(_DELETE, run_ids=list(run_ids))
 
 
 def _stored(event: RunEvent) -> str:

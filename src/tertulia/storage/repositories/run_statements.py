@@ -133,13 +133,12 @@ LOCK = statement(
     WHERE id = :id AND user_id = :user_id FOR UPDATE
     """
 )
-FINISH = statement(
-    f"""
-    WITH ended AS (
+_FINISH = f"""
+    ended AS (
         UPDATE runs r SET status = :status, ended_at = clock_timestamp(), owner = NULL,
             lease_until = NULL, error_code = :error_code, error_message = :error_message,
             restart_seq = :restart_seq, restart_attempt = :restart_attempt, marks = :marks
-        WHERE id = :id AND attempt = :attempt AND status IN ('queued', 'running')
+        {{which}}
         RETURNING {_SHOWN}
     ), told AS (
         UPDATE messages SET content = :content, parts = :parts, is_success = :is_success,
@@ -158,7 +157,7 @@ FINISH = statement(
             'message_id', ended.message_id)
         FROM ended JOIN conversations c ON c.id = ended.conversation_id
         WHERE c.title IS NULL AND :status = 'completed'
-    )
+    ), forgotten AS (DELETE FROM run_events WHERE run_id IN (SELECT id FROM ended))
     SELECT *, CAST(:prompt_tokens AS bigint) AS prompt_tokens,
         CAST(:response_tokens AS bigint) AS response_tokens,
         CAST(:cached_tokens AS bigint) AS cached_tokens,
@@ -168,6 +167,22 @@ FINISH = statement(
         EXISTS (SELECT FROM runs waiting WHERE waiting.conversation_id = ended.conversation_id
             AND waiting.status = 'queued' AND waiting.id <> ended.id) AS another_waits
     FROM ended
+"""
+FINISH = statement(
+    "WITH "
+    + _FINISH.format(
+        which="WHERE id = :id AND attempt = :attempt AND status IN ('queued', 'running')"
+    )
+)
+# By whoever executes it, in a transaction of its own. A row that somebody has locked at this moment
+# is passed over: one run must not make the others of its process wait.
+FINISH_HELD = statement(
+    f"""
+    WITH held AS MATERIALIZED (
+        SELECT id AS held_id FROM runs
+        WHERE id = :id AND attempt = :attempt AND status = 'running' AND owner = :owner
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), {_FINISH.format(which="FROM held WHERE id = held_id")}
     """
 )
 SETTLE = statement(

@@ -279,18 +279,34 @@ class RunRepository(Repository):
         return [row.id for row in rows]
 
     async def finish(
-        self, id_: UUID, *, attempt: int, outcome: Outcome, title_job_id: UUID
+        self,
+        id_: UUID,
+        *,
+        attempt: int,
+        outcome: Outcome,
+        title_job_id: UUID,
+        owner: UUID | None = None,
     ) -> Finished | None:
-        """End a run and fold its answer into its message; None if `attempt` no longer holds it.
+        """End a run, fold its answer into its message, and forget its events.
 
-        The first answer of an untitled conversation leaves a job that writes a title. The events
-        are still to be deleted, by a later statement of the same transaction.
+        The first answer of an untitled conversation leaves a job that writes a title.
+
+        Args:
+            id_: Which run.
+            attempt: By which attempt.
+            outcome: How it ended.
+            title_job_id: Of the job.
+            owner: The process that executes it, which has not locked it; None: it is locked.
+
+        Returns:
+            None if `attempt`, or `owner`, no longer holds it, or somebody else has locked it.
         """
         usage, error = outcome.usage, outcome.error
         row = await self._connection.first(
-            sql.FINISH,
+            sql.FINISH if owner is None else sql.FINISH_HELD,
             id=id_,
             attempt=attempt,
+            owner=owner,
             status=outcome.status.value,
             error_code=error.code if error else None,
             error_message=error.message if error else None,
