@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
-LONGEST_PAUSE_MS = 50.0
-"""Between two commits of the product's writer."""
+from tertulia.runs.pace import pause_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +123,8 @@ def p99(sample: Sample) -> float:
 
 
 def lateness(sample: Sample) -> float:
-    """Return what the latest hundredth of the tokens had to wait beyond the pause between commits.
-
-    The pause is what the number of commits says, 50 ms at most: longer ones are nobody's intent.
-    """
-    commits: float = sample.extra["write transactions/s"]
-    pause_ms = min(1000 / commits, LONGEST_PAUSE_MS) if commits else LONGEST_PAUSE_MS
-    return max(0.0, sample.p99_ms - pause_ms)
+    """Return what the latest hundredth of the tokens had to wait beyond the writer's pause."""
+    return max(0.0, sample.p99_ms - pause_s(int(sample.extra["open"])) * 1000)
 
 
 def extra(name: str) -> What:

@@ -75,9 +75,11 @@ class ModelRequest:
     settings: ModelSettings = field(default_factory=ModelSettings)
     prefix: str = ""
     """The beginning of the answer that is stored already; only for models that continue one."""
-    pause: Callable[[], Awaitable[None]] | None = field(default=None, compare=False, repr=False)
-    """Awaited, once the answer has begun, by a provider that can let it wait in its connection:
-    what comes meanwhile is read together."""
+    pause: Callable[[], Awaitable[None] | None] = field(
+        default=lambda: None, compare=False, repr=False
+    )
+    """Asked by providers that can leave an answer that has begun in its connection for a while,
+    before each look for more: until when? None: go on. What comes meanwhile is read together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ class OpenAICompatible:
             decoder = SseDecoder(self._max_line_bytes)
             wait_s, closes_by = first_byte_by - loop.time(), None
             while not reader.saw_done:
-                await _breathe(request, reader)
+                await _breathe(request, reader, response)
                 try:
                     piece = await _read_piece(response, wait_s)
                     payloads = decoder.feed(piece) if piece else decoder.end()
@@ -327,9 +327,25 @@ class OpenAICompatible:
         )
 
 
-async def _breathe(request: ModelRequest, reader: ChunkReader) -> None:
-    if request.pause is not None and reader.began and reader.finish_reason is None:
-        await request.pause()
+async def _breathe(
+    request: ModelRequest, reader: ChunkReader, response: aiohttp.ClientResponse
+) -> None:
+    """Leave the connection alone for as long as the request says, once an answer has begun."""
+    if not reader.began or reader.finish_reason is not None:
+        return
+    turn = request.pause()
+    if turn is None:
+        return
+    transport = response.connection.transport if response.connection else None
+    if transport is None:
+        await turn
+        return
+    # What comes is left to the kernel, to be fetched with one call.
+    transport.pause_reading()
+    try:
+        await turn
+    finally:
+        transport.resume_reading()
 
 
 async def _read_piece(response: aiohttp.ClientResponse, wait_s: float) -> bytes:

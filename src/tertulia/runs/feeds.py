@@ -16,7 +16,7 @@ from uuid import UUID
 from tertulia.domain.runs import RunEvent
 from tertulia.runs.live import RunEnded
 
-_TAIL_EVENTS = 256
+_TAIL_EVENTS = 64
 _TAIL_CHARS = 65_536
 
 

@@ -6,9 +6,7 @@ load batches grow by themselves, and PostgreSQL sees tens of commits a second, n
 """
 
 import asyncio
-import time
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -19,6 +17,7 @@ from tertulia.domain.ids import new_id
 from tertulia.domain.runs import RunError, RunEvent, RunStatus
 from tertulia.runs.feeds import Feeds
 from tertulia.runs.live import LiveRun, RunEnded
+from tertulia.runs.pace import Pace
 from tertulia.runs.watched import Watched
 from tertulia.storage.database import Database
 from tertulia.storage.ending import end_as_stored
@@ -28,12 +27,6 @@ from tertulia.storage.repositories.runs import Finished, Outcome
 from tertulia.storage.unit_of_work import UnitOfWork
 from tertulia.telemetry.crash_points import crash_point
 
-_INTERVAL_S = 0.02
-"""Between the beginnings of two commits: at most fifty a second, however many streams; only the
-first words of an answer do not wait, unless there is a crowd."""
-_CROWD_RUNS = 16
-"""From so many runs at once on, longer pauses save more than anybody would notice."""
-_CROWD_INTERVAL_S = 0.05
 _RETRY_S = 0.25
 _NOT_STORABLE = Outcome(
     status=RunStatus.FAILED,
@@ -73,11 +66,7 @@ class EventWriter:
     """Events that are numbered and wait for a run that somebody had locked."""
     _dirty: set[LiveRun] = field(default_factory=set[LiveRun])
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _first: asyncio.Event = field(default_factory=asyncio.Event)
-    """Somebody waits for the first word of an answer."""
-    _is_crowd: bool = False
-    _tick: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set, and replaced, before each batch."""
+    _pace: Pace = field(default_factory=Pace)
     _stored: asyncio.Event = field(default_factory=asyncio.Event)
     _writing: frozenset[LiveRun] = frozenset()
     """What the batch that is being stored is about."""
@@ -87,21 +76,19 @@ class EventWriter:
         self._dirty.add(live)
         self._wake.set()
         if is_first:
-            self._first.set()
+            self._pace.hurry()
 
     async def room(self, live: LiveRun) -> None:
         """Wait until the run may say more."""
         while live.waiting_chars > _ROOM_CHARS and not live.is_lost:
             await self._stored.wait()
 
-    async def breathe(self) -> None:
-        """Wait until just before the next batch, if many runs speak at once.
-
-        Then each is read once a batch and not once a token, and no token comes later for it.
-        """
-        if self._is_crowd:
+    def breathe(self) -> Awaitable[None] | None:
+        """Return what to wait for before a model is listened to again; see `Pace`."""
+        turn = self._pace.breathe()
+        if turn is not None:
             self._wake.set()
-            await self._tick.wait()
+        return turn
 
     async def flush(self, runs: Collection[LiveRun]) -> None:
         """Wait until everything that these runs have said is stored or lost."""
@@ -110,31 +97,15 @@ class EventWriter:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        self._wake.set()  # Somebody may have been breathing when it was last cut short.
+        self._pace.wake()  # Somebody may have been waiting when it was last cut short.
         while True:
             await self._wake.wait()
-            began = time.monotonic()
-            self._is_crowd = await self._write_batch() >= _CROWD_RUNS
-            await self._pause(time.monotonic() - began)
-            tick, self._tick = self._tick, asyncio.Event()
-            tick.set()
-            if self._is_crowd:
-                # Those who breathed read what has come, and say it, in the loop's next round.
-                await asyncio.sleep(0)
-
-    async def _pause(self, wrote_s: float) -> None:
-        """Wait until the next batch may begin, which the last took some part of."""
-        if self._is_crowd:
-            await asyncio.sleep(max(0.0, _CROWD_INTERVAL_S - wrote_s))
-        elif wrote_s < _INTERVAL_S:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_INTERVAL_S - wrote_s):
-                    await self._first.wait()
+            self._pace.begin()
+            await self._pace.rest(await self._write_batch())
 
     async def _write_batch(self) -> int:
         """Store and show what was said; return of how many runs."""
         self._wake.clear()
-        self._first.clear()
         dirty, self._dirty = self._dirty, set()
         postponed, self._postponed = self._postponed, {}
         batch = [
