@@ -4,18 +4,14 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeAlias, cast
 
 from fastapi import Depends
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
+from fastapi.security.base import SecurityBase
+from fastapi.security.utils import get_authorization_scheme_param
 from starlette.requests import HTTPConnection
 
 from tertulia.auth.service import AuthService
 from tertulia.domain.errors import Forbidden, Unauthenticated
 from tertulia.domain.users import Caller, User
-
-_bearer = HTTPBearer(
-    auto_error=False,
-    scheme_name="bearer",
-    description="An access token from `POST /auth/login`, or an API key (`sk-…`).",
-)
 
 
 async def auth_service(connection: HTTPConnection) -> AuthService:
@@ -28,21 +24,59 @@ CredentialsCheck: TypeAlias = Callable[[], Awaitable[None]]
 Auth = Annotated[AuthService, Depends(auth_service)]
 
 
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+class _Bearer(SecurityBase):
+    """`Authorization: Bearer …`, as the API's description has it.
+
+    Each kind looks at the header by itself and depends on nothing: what FastAPI does for each
+    dependency costs as much as a fifth of a statement, and nearly every route has one of these.
+    """
+
+    def __init__(self) -> None:
+        self.scheme_name = "bearer"
+        self.model = HTTPBearerModel(
+            description="An access token from `POST /auth/login`, or an API key (`sk-…`)."
+        )
 
 
-async def current_caller(connection: HTTPConnection, credentials: Credentials) -> Caller:
-    """Return who sent `Authorization: Bearer …`; costs one statement a request.
+class _CallerOf(_Bearer):
+    async def __call__(self, connection: HTTPConnection) -> Caller:
+        return await _caller(connection)
+
+
+class _UserOf(_Bearer):
+    async def __call__(self, connection: HTTPConnection) -> User:
+        return (await _caller(connection)).user
+
+
+class _CheckOf(_Bearer):
+    async def __call__(self, connection: HTTPConnection) -> CredentialsCheck:
+        auth, token = await auth_service(connection), _token(connection)
+
+        async def check() -> None:
+            if token is None:
+                raise Unauthenticated
+            await auth.authenticate(token)
+
+        return check
+
+
+async def _caller(connection: HTTPConnection) -> Caller:
+    """Return who sent the request; costs one statement.
 
     Raises:
         Unauthenticated: Nobody did, or nobody that is known; also with two such headers, of which
             a proxy may have judged the other.
         UserInactive: The user's account is closed.
     """
-    if credentials is None or len(connection.headers.getlist("authorization")) > 1:
+    token = _token(connection)
+    if token is None or len(connection.headers.getlist("authorization")) > 1:
         raise Unauthenticated
-    auth = await auth_service(connection)
-    return await auth.authenticate(credentials.credentials)
+    return await (await auth_service(connection)).authenticate(token)
+
+
+def _token(connection: HTTPConnection) -> str | None:
+    scheme, token = get_authorization_scheme_param(connection.headers.get("authorization"))
+    return token if token and scheme.lower() == "bearer" else None
 
 
 async def client_address(connection: HTTPConnection) -> str:
@@ -53,20 +87,11 @@ async def client_address(connection: HTTPConnection) -> str:
 ClientAddress = Annotated[str, Depends(client_address)]
 """A route's parameter: the address of who sent the request, for counting."""
 
-CurrentCaller = Annotated[Caller, Depends(current_caller)]
+CurrentCaller = Annotated[Caller, Depends(_CallerOf())]
 """A route's parameter: the user and the credential that proved it."""
 
 
-async def current_user(connection: HTTPConnection, credentials: Credentials) -> User:
-    """Return the user behind the request; raises what `current_caller` raises.
-
-    It does not depend on that one but calls it: what FastAPI does for each dependency costs as
-    much as a fifth of a statement, and this is what nearly every route asks for.
-    """
-    return (await current_caller(connection, credentials)).user
-
-
-CurrentUser = Annotated[User, Depends(current_user)]
+CurrentUser = Annotated[User, Depends(_UserOf())]
 """A route's parameter: the user behind the request."""
 
 
@@ -85,19 +110,6 @@ CurrentLogin = Annotated[Caller, Depends(current_login)]
 """A route's parameter: the caller, who came with a session's access token."""
 
 
-async def credentials_check(auth: Auth, credentials: Credentials) -> CredentialsCheck:
-    """Return what a stream asks now and then: are its reader's credentials still good?
-
-    The check raises what `current_caller` raises.
-    """
-
-    async def check() -> None:
-        if credentials is None:
-            raise Unauthenticated
-        await auth.authenticate(credentials.credentials)
-
-    return check
-
-
-StillAllowed = Annotated[CredentialsCheck, Depends(credentials_check)]
-"""A streaming route's parameter: raises once the caller's credentials are revoked or expired."""
+StillAllowed = Annotated[CredentialsCheck, Depends(_CheckOf())]
+"""A streaming route's parameter: asked now and then, it raises once the caller's credentials are
+revoked or expired."""

@@ -6,6 +6,8 @@ from tertulia.domain.conversations import Generation, Message, Role
 from tertulia.domain.parts import Part, TextPart, is_plain, part_from_json, part_to_json
 from tertulia.storage.connection import Row
 
+_ROLES = {role.value: role for role in Role}
+
 
 def stored_parts(parts: Sequence[Part]) -> Sequence[dict[str, str]] | None:
     """Return what the `parts` column holds: nothing where the text says it all."""
@@ -19,7 +21,7 @@ def message_of(row: Row) -> Message:
         conversation_id=row["conversation_id"],
         parent_id=row["parent_id"],
         seq=row["seq"],
-        role=Role(row["role"]),
+        role=_ROLES[row["role"]],
         content=row["content"],
         parts=parts_of(row),
         created_at=row["created_at"],
