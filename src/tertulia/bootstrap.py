@@ -241,7 +241,6 @@ def _build(
     passwords: Passwords,
     tasks: TaskSet,
 ) -> Services:
-    assert settings.secret_key is not None, "see `running`"
     process_id = new_id()
     notifier, feeds, changes = Notifier(engine), Feeds(), Changes()
     writer = EventWriter(engine, feeds, notifier, process_id)
@@ -277,15 +276,7 @@ def _build(
     ):
         tasks.spawn(_for_ever(name, loop), name=name)
     return Services(
-        auth=AuthService(
-            database,
-            passwords,
-            AccessTokens(settings.secret_key.get_secret_value()),
-            notifier,
-            registration_open=settings.registration_open,
-            access_lifetime=timedelta(minutes=settings.access_token_minutes),
-            refresh_lifetime=timedelta(days=settings.refresh_token_days),
-        ),
+        auth=_build_auth(settings, database, passwords, notifier),
         conversations=ConversationService(database, notifier, models.default),
         search=ConversationSearch(database),
         runs=RunService(
@@ -306,6 +297,21 @@ def _build(
         jobs=jobs,
         tasks=tasks,
         drain_s=settings.drain_s,
+    )
+
+
+def _build_auth(
+    settings: Settings, database: Database, passwords: Passwords, notifier: Notifier
+) -> AuthService:
+    assert settings.secret_key is not None, "see `running`"
+    return AuthService(
+        database,
+        passwords,
+        AccessTokens(settings.secret_key.get_secret_value()),
+        notifier,
+        registration_open=settings.registration_open,
+        access_lifetime=timedelta(minutes=settings.access_token_minutes),
+        refresh_lifetime=timedelta(days=settings.refresh_token_days),
     )
 
 

@@ -71,7 +71,8 @@ class RunService:
     ) -> Started:
         """Store what is sent and the run that answers it, and begin.
 
-        One transaction; then this process executes the run, unless it has to wait for its turn.
+        One transaction, most often of one statement; then this process executes the run, unless it
+        has to wait for its turn.
 
         Args:
             where: The id of a conversation, or one to be made.
@@ -103,6 +104,28 @@ class RunService:
                 self._begin(quick.run, quick.prompt_id, quick.branch)
                 self._tell(quick.run, quick.prompt_id)
                 return Started(quick.run, is_replay=False)
+        return await self._start(
+            where,
+            send,
+            run_id,
+            user_id=user_id,
+            idempotent=idempotent,
+            also_temporary=also_temporary,
+            owner=None if leaves else self.process_id,
+        )
+
+    async def _start(
+        self,
+        where: UUID | NewConversation,
+        send: Send,
+        run_id: UUID,
+        *,
+        user_id: UUID,
+        idempotent: IdempotentRequest | None,
+        also_temporary: bool,
+        owner: UUID | None,
+    ) -> Started:
+        """Do all that a start may be, step by step, in one transaction."""
         async with self.database.transaction() as work:
             earlier = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=run_id)
             if earlier is not None:
@@ -130,7 +153,7 @@ class RunService:
                 opened=opened,
                 model_type=named or self.models.resolve(conversation.model_type, strict=False),
                 send=send,
-                owner=None if waits or leaves else self.process_id,
+                owner=None if waits else owner,
                 max_attempts=self.max_attempts,
             )
             crash_point("send.before_commit")
