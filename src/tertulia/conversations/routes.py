@@ -31,6 +31,7 @@ async def _service(request: Request) -> ConversationService:
 Conversations = Annotated[ConversationService, Depends(_service)]
 
 
+# They are searched in this order, so what is asked for most comes first.
 @router.post("", status_code=status.HTTP_201_CREATED)
 async def create_conversation(
     body: ConversationCreate,
@@ -87,6 +88,64 @@ async def get_conversation(
     return ConversationResponse.model_validate(found)
 
 
+@router.get("/{conversation_id}/messages", response_model=list[MessageResponse])
+async def list_messages(
+    *,
+    conversation_id: UUID,
+    wanted: WantedMessages,
+    user: CurrentUser,
+    conversations: Conversations,
+    request: Request,
+) -> Response:
+    """List messages: of all branches in the order in which they were stored, or of one branch.
+
+    `Link: rel="next"` leads to the next page. Long messages make a page shorter than `limit`.
+    """
+    page = await conversations.messages.list(
+        conversation_id,
+        user_id=user.id,
+        tip=wanted.tip,
+        limit=wanted.limit,
+        skip=wanted.skip,
+        cursor=wanted.cursor,
+        newest_first=wanted.newest_first,
+    )
+    return Response(
+        messages_json(page.items),
+        media_type="application/json",
+        headers=page_headers(request, page),
+    )
+
+
+@router.post("/{conversation_id}/messages", status_code=status.HTTP_201_CREATED)
+async def create_message(
+    *,
+    conversation_id: UUID,
+    body: MessageCreate,
+    user: CurrentUser,
+    conversations: Conversations,
+    idempotent: Idempotent,
+    response: Response,
+) -> MessageResponse:
+    """Store a message. It becomes the head; nothing answers it (POST …/runs does).
+
+    409 `run_active` while the conversation is being answered. With an `Idempotency-Key` a repeated
+    request returns the message that the first one made, as it is now (404 if it has been deleted
+    since), with the header `Idempotent-Replayed: true`.
+    """
+    made = await conversations.messages.append(
+        conversation_id,
+        user_id=user.id,
+        role=body.role,
+        content=body.content,
+        parent_id=body.parent_id,
+        idempotent=idempotent,
+    )
+    if made.is_replay:
+        response.headers.update(REPLAYED)
+    return MessageResponse.of(made.thing)
+
+
 @router.patch("/{conversation_id}")
 async def update_conversation(
     conversation_id: UUID,
@@ -120,64 +179,6 @@ async def delete_conversation(
 ) -> None:
     """Delete a conversation and everything under it; what is being answered there is stopped."""
     await conversations.delete(conversation_id, user_id=user.id)
-
-
-@router.post("/{conversation_id}/messages", status_code=status.HTTP_201_CREATED)
-async def create_message(
-    *,
-    conversation_id: UUID,
-    body: MessageCreate,
-    user: CurrentUser,
-    conversations: Conversations,
-    idempotent: Idempotent,
-    response: Response,
-) -> MessageResponse:
-    """Store a message. It becomes the head; nothing answers it (POST …/runs does).
-
-    409 `run_active` while the conversation is being answered. With an `Idempotency-Key` a repeated
-    request returns the message that the first one made, as it is now (404 if it has been deleted
-    since), with the header `Idempotent-Replayed: true`.
-    """
-    made = await conversations.messages.append(
-        conversation_id,
-        user_id=user.id,
-        role=body.role,
-        content=body.content,
-        parent_id=body.parent_id,
-        idempotent=idempotent,
-    )
-    if made.is_replay:
-        response.headers.update(REPLAYED)
-    return MessageResponse.of(made.thing)
-
-
-@router.get("/{conversation_id}/messages", response_model=list[MessageResponse])
-async def list_messages(
-    *,
-    conversation_id: UUID,
-    wanted: WantedMessages,
-    user: CurrentUser,
-    conversations: Conversations,
-    request: Request,
-) -> Response:
-    """List messages: of all branches in the order in which they were stored, or of one branch.
-
-    `Link: rel="next"` leads to the next page. Long messages make a page shorter than `limit`.
-    """
-    page = await conversations.messages.list(
-        conversation_id,
-        user_id=user.id,
-        tip=wanted.tip,
-        limit=wanted.limit,
-        skip=wanted.skip,
-        cursor=wanted.cursor,
-        newest_first=wanted.newest_first,
-    )
-    return Response(
-        messages_json(page.items),
-        media_type="application/json",
-        headers=page_headers(request, page),
-    )
 
 
 @router.get("/{conversation_id}/messages/{message_id}")
