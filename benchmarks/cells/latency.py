@@ -96,14 +96,14 @@ def measure_deltas(bench: Bench) -> Findings:
 
         return measured
 
-    # A process of its own: one that had more streams before has memory that it did not give back.
-    product = stage.product(TERTULIA_LOG_LEVEL="info")
-    compared = bench.rounds(
-        f"{streams} streams",
-        {_PRODUCT: target(product), _RELAY: target(stage.yardstick("relay"))},
-        unit="token",
-        columns=["open", "max ms", "kB a stream", "write transactions/s"],
-    )
+    # In a process of its own: one that had streams before has memory that it did not give back.
+    with stage.started_product() as product:
+        compared = bench.rounds(
+            f"{streams} streams",
+            {_PRODUCT: target(product), _RELAY: target(stage.yardstick("relay"))},
+            unit="token",
+            columns=["open", "max ms", "kB a stream", "write transactions/s"],
+        )
     findings = Findings([compared])
     findings.judge("14", compared.spread(_PRODUCT, lateness))
     # Of the first round: later ones find memory that was not given back.

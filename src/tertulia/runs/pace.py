@@ -17,8 +17,6 @@ from typing import NamedTuple
 _ROUNDS = 4
 """Of the event loop, in which those who are listened to again are woken, their connections read,
 and what they say is heard."""
-
-
 _CROWD_RUNS = 16
 """From so many runs at once on, longer pauses save more than anybody would notice."""
 _GROUP_RUNS = 100

@@ -6,6 +6,7 @@ from tertulia.domain.conversations import Generation, Message, Role
 from tertulia.domain.parts import Part, TextPart, is_plain, part_from_json, part_to_json
 from tertulia.storage.connection import Row
 
+# A page has fifty; asking the enumeration for each would be a sixth of what its row costs.
 _ROLES = {role.value: role for role in Role}
 
 
