@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -270,13 +270,51 @@ def victim_id(stage: Stage) -> str:
     return str(stage.victim.client.get("/auth/me").json()["id"])
 
 
+# Each asks for who asks in a way of its own: by a statement for that, or by the one that does it.
+DOORS: Sequence[tuple[str, str, dict[str, Any] | None]] = [
+    ("GET", "/auth/me", None),
+    ("GET", "/conversations", None),
+    ("GET", "/conversations?model_type=nobody&archived=true", None),
+    ("GET", "/conversations/{%s}", None),
+    ("GET", "/conversations/{%s}/messages", None),
+    ("GET", "/conversations/{%s}/messages?skip=1000", None),
+    ("GET", "/conversations/{%s}/messages?branch=head&order=desc", None),
+    ("GET", "/conversations/{%s}/messages?branch={missing}", None),
+    ("POST", "/conversations/{%s}/messages", {"role": "user", "content": "x"}),
+    ("POST", "/conversations/{%s}/messages", {"role": "user", "content": "x", "parent_id": None}),
+    (
+        "POST",
+        "/conversations/{%s}/messages",
+        {"role": "user", "content": "x", "parent_id": "{missing}"},
+    ),
+    ("POST", "/conversations/{%s}/runs", {"content": "x"}),
+    ("POST", "/conversations/{%s}/runs", {"content": "x", "on_busy": "queue"}),
+    ("POST", "/conversations/{%s}/runs", {"content": "x", "model_type": "no:such"}),
+    ("POST", "/conversations/{%s}/runs", {"content": "x", "parent_id": "{missing}"}),
+    ("GET", "/text/generate/stream?prompt=x&conversation_id={%s}", None),
+]
+"""`%s`: a conversation of the attacker's, of another user's, of nobody's."""
+
+
+def assert_shut(stage: Stage, token: str, status: int, names: Mapping[str, str]) -> None:
+    """Whoever comes with the token is turned away at every door, with and without a key."""
+    with httpx2.Client(base_url=stage.url, trust_env=False, timeout=20) as client:
+        client.headers["Authorization"] = f"Bearer {token}".strip()
+        for method, path, body in DOORS:
+            for whose in ("conversation", "their_conversation", "missing"):
+                target = filled(path.replace("%s", whose), names)
+                for key in ({}, {"Idempotency-Key": str(new_id())}):
+                    sent = filled(body, names)
+                    answer = client.request(method, target, json=sent, headers=key)
+                    assert_refused(answer, status)
+                    if status == 401:
+                        assert answer.headers["www-authenticate"] == "Bearer"
+
+
 @pytest.mark.usefixtures("nothing_is_stored")
 @pytest.mark.parametrize("kind", TOKENS)
 def test_opens_nothing(stage: Stage, kind: str) -> None:
-    headers = {"Authorization": f"Bearer {TOKENS[kind](stage)}".strip()}
-    answer = httpx2.get(f"{stage.url}/auth/me", headers=headers, trust_env=False)
-    assert_refused(answer, 401)
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert_shut(stage, TOKENS[kind](stage), 401, stage.names())
 
 
 HEADERS: dict[str, Callable[[str], list[tuple[str, str]]]] = {
@@ -358,7 +396,7 @@ def test_what_was_revoked_opens_nothing(stage: Stage) -> None:
         assert client.delete(f"/auth/api-keys/{key['id']}").status_code == 204
         assert_refused(client.get("/auth/me", headers=key_header), 401)
         assert client.post("/auth/logout").status_code == 204
-        assert_refused(client.get("/auth/me"), 401)
+        assert_shut(stage, leaver.token, 401, {**stage.names(), **leaver.things})
         refresh = {"refresh_token": leaver.refresh_token}
         assert_refused(client.post("/auth/refresh", json=refresh), 401)
 
@@ -368,7 +406,7 @@ def test_a_closed_account_opens_nothing(stage: Stage) -> None:
         leaver = furnished(client)
         user_id = client.get("/auth/me").json()["id"]
         run(fetch(stage.dsn, "UPDATE users SET is_active = false WHERE id = $1", user_id))
-        assert_refused(client.get("/auth/me"), 403)
+        assert_shut(stage, leaver.token, 403, {**stage.names(), **leaver.things})
         assert_refused(client.get(f"/runs/{leaver.things['run']}/events"), 403)
 
 

@@ -15,7 +15,6 @@ from tertulia.auth.passwords import Passwords
 from tertulia.auth.tokens import (
     API_KEY_PREFIX_CHARS,
     API_KEY_START,
-    INVALID_TOKEN,
     AccessTokens,
     RefreshToken,
     Secret,
@@ -34,7 +33,7 @@ from tertulia.domain.errors import (
     WrongPassword,
 )
 from tertulia.domain.ids import new_id
-from tertulia.domain.users import ApiKey, Caller, Session, User
+from tertulia.domain.users import INVALID_TOKEN, ApiKey, Asker, Caller, Session, User
 from tertulia.http.paging import Page
 from tertulia.storage.database import Database, retried
 from tertulia.storage.ending import cancel_runs_of_user
@@ -95,19 +94,22 @@ class AuthService:
         """
         if token.startswith(API_KEY_START):
             return await self._authenticate_key(token)
-        claims = self.tokens.read(token)
+        claim = self.tokens.read(token)
         async with self.database.reading() as work:
-            known = await work.sessions.authenticate(
-                claims.session_id, user_id=claims.user_id, token_expires_at=claims.expires_at
-            )
-        if known is None:
-            raise Unauthenticated(INVALID_TOKEN)
-        # Closing an account ends its sessions; its user is told why, not to log in again.
-        if not known.user.is_active:
-            raise UserInactive
-        if not known.is_live:
-            raise Unauthenticated(INVALID_TOKEN)
-        return Caller(user=known.user, session_id=claims.session_id, api_key_id=None)
+            user = await work.sessions.authenticate(claim)
+        return Caller(user=user, session_id=claim.session_id, api_key_id=None)
+
+    async def asker(self, token: str) -> Asker:
+        """Return who a bearer token says asks: no statement for an access token, one for a key.
+
+        Raises:
+            Unauthenticated: It is malformed or forged, or a key that is expired or revoked.
+            UserInactive: It is a key of an account that is closed.
+        """
+        if token.startswith(API_KEY_START):
+            return Asker((await self._authenticate_key(token)).user.id, claim=None)
+        claim = self.tokens.read(token)
+        return Asker(claim.user_id, claim)
 
     async def _authenticate_key(self, token: str) -> Caller:
         if not is_api_key(token):

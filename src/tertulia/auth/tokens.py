@@ -18,6 +18,7 @@ import jwt
 
 from tertulia.domain.errors import Unauthenticated
 from tertulia.domain.ids import new_id
+from tertulia.domain.users import INVALID_TOKEN, Claim
 
 API_KEY_START = "sk-"
 API_KEY_PREFIX_CHARS = 11
@@ -25,7 +26,6 @@ API_KEY_PREFIX_CHARS = 11
 SECRET_KEY_BYTES_MIN = 32
 """As many as SHA-256 has (RFC 7518, section 3.2)."""
 TOKEN_CHARS_MAX = 4096
-INVALID_TOKEN = "Invalid token"  # noqa: S105  what is said about a token, in the seed's words
 
 _ALGORITHM = "HS256"
 _ISSUER = "tertulia"
@@ -37,15 +37,6 @@ _REMEMBERED = 2048
 # the key might be, and what a genuine token says never changes.
 _REFRESH_PATTERN = re.compile(r"rt_([0-9a-f]{32})_([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]{43})")
 _API_KEY_PATTERN = re.compile(r"sk-[A-Za-z0-9_-]{43}")
-
-
-@dataclass(frozen=True, slots=True)
-class AccessClaims:
-    """What a genuine access token says. Whether it is still good is for the database to say."""
-
-    user_id: UUID
-    session_id: UUID
-    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +125,7 @@ class AccessTokens:
         }
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM)  # pyright: ignore[reportUnknownMemberType]  its key may be of a library that is not installed
 
-    def read(self, token: str) -> AccessClaims:
+    def read(self, token: str) -> Claim:
         """Return what the token says, if it was signed here and is an access token.
 
         Its end is read and not judged: see `SessionRepository.authenticate`.
@@ -146,7 +137,7 @@ class AccessTokens:
             raise Unauthenticated(INVALID_TOKEN)
         return self._genuine(token)
 
-    def _verified(self, token: str) -> AccessClaims:
+    def _verified(self, token: str) -> Claim:
         try:
             claims: dict[str, Any] = jwt.decode(  # pyright: ignore[reportUnknownMemberType]  as in `issue`
                 token,
@@ -155,7 +146,7 @@ class AccessTokens:
                 issuer=_ISSUER,
                 options={"require": _CLAIMS, "verify_exp": False, "verify_iat": False},
             )
-            return _access_claims(claims)
+            return _claim(claims)
         # PyJWT means to raise its own errors only; a forged token must not find an exception to it.
         # (OSError: a time that the platform cannot tell.)
         except (
@@ -183,12 +174,12 @@ def _new_secret() -> Secret:
     return Secret(secrets.token_urlsafe(_SECRET_BYTES))
 
 
-def _access_claims(claims: dict[str, Any]) -> AccessClaims:
+def _claim(claims: dict[str, Any]) -> Claim:
     """Return the claims in their types; ValueError, TypeError or OverflowError if they are not."""
     expires_s = claims["exp"]
     if claims["typ"] != _ACCESS or type(expires_s) is not int:
         raise ValueError("not an access token")
-    return AccessClaims(
+    return Claim(
         user_id=UUID(_text(claims["sub"])),
         session_id=UUID(_text(claims["sid"])),
         expires_at=datetime.fromtimestamp(expires_s, UTC),

@@ -14,6 +14,7 @@ from tertulia.domain.errors import Invalid, RunActive
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import ids_from, new_id
 from tertulia.domain.parts import Part, TextPart
+from tertulia.domain.users import Claim
 from tertulia.http.paging import Page, decode_cursor, encode_cursor
 from tertulia.storage.database import Database, retried
 from tertulia.storage.notices import Notifier
@@ -41,6 +42,7 @@ class MessageService:
         content: str,
         parent_id: UUID | None = None,
         idempotent: IdempotentRequest | None = None,
+        claim: Claim | None = None,
     ) -> Made[Message]:
         """Store a message and make it the head. Nothing answers it by itself.
 
@@ -53,6 +55,7 @@ class MessageService:
             parent_id: Below which message; unless that is the last of its branch, a new branch
                 starts. None: below the head.
             idempotent: The message that this request made before is returned as it is now.
+            claim: What says that it is the user, where that is still to be proven.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
@@ -68,6 +71,7 @@ class MessageService:
             content=content,
             parent_id=parent_id,
             idempotent=idempotent,
+            claim=claim,
         )
         if not made.is_replay:
             self.notifier.changed(
@@ -88,6 +92,7 @@ class MessageService:
         content: str,
         parent_id: UUID | None,
         idempotent: IdempotentRequest | None,
+        claim: Claim | None,
     ) -> Made[Message]:
         id_ = new_id()
         if parent_id is None and idempotent is None:
@@ -98,10 +103,14 @@ class MessageService:
                     user_id=user_id,
                     role=role,
                     content=content,
+                    claim=claim,
                 )
             if message is not None:
                 return Made(message, is_replay=False)
+            claim = None
         async with self.database.transaction() as work:
+            if claim is not None:
+                await work.sessions.authenticate(claim)
             made_before = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=id_)
             if made_before is not None:
                 found = await work.messages.get(
@@ -203,6 +212,7 @@ class MessageService:
         skip: int = 0,
         cursor: str | None = None,
         newest_first: bool = False,
+        claim: Claim | None = None,
     ) -> Page[Message]:
         """Return messages in the order in which they were stored.
 
@@ -215,6 +225,7 @@ class MessageService:
             cursor: Of the page before, asked for in the same way. The head may have moved since:
                 what is read on is the branch to what it was.
             newest_first: Read backwards.
+            claim: What says that it is the user, where that is still to be proven.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
@@ -224,7 +235,10 @@ class MessageService:
         after_seq, tip_id = _begin(cursor, tip)
         async with self.database.reading() as work:
             if tip_id == "head":
-                tip_id = (await work.conversations.get(conversation_id, user_id=user_id)).head_id
+                conversation = await work.conversations.get(
+                    conversation_id, user_id=user_id, claim=claim
+                )
+                tip_id, claim = conversation.head_id, None
                 if tip_id is None:
                     return Page([], None)
             read = (
@@ -239,6 +253,7 @@ class MessageService:
                 skip=skip,
                 after_seq=after_seq,
                 newest_first=newest_first,
+                claim=claim,
             )
             if not found:
                 # Only now: a list that has something in it is the owner's, and so is its tip.

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response, status
 
-from tertulia.auth.dependencies import CurrentUser
+from tertulia.auth.dependencies import CurrentAsker, CurrentUser
 from tertulia.conversations.pages import WantedConversations, WantedMessages
 from tertulia.conversations.schemas import (
     ConversationCreate,
@@ -61,19 +61,20 @@ async def create_conversation(
 @router.get("")
 async def list_conversations(
     wanted: WantedConversations,
-    user: CurrentUser,
+    asker: CurrentAsker,
     conversations: Conversations,
     request: Request,
     response: Response,
 ) -> list[ConversationResponse]:
     """List your conversations, newest first; `Link: rel="next"` leads to the next page."""
     page = await conversations.list(
-        user_id=user.id,
+        user_id=asker.user_id,
         limit=wanted.limit,
         skip=wanted.skip,
         cursor=wanted.cursor,
         archived=wanted.archived,
         model_type=wanted.model_type,
+        claim=asker.claim,
     )
     shown = show_page(request, response, page)
     return [ConversationResponse.model_validate(each) for each in shown]
@@ -81,10 +82,10 @@ async def list_conversations(
 
 @router.get("/{conversation_id}")
 async def get_conversation(
-    conversation_id: UUID, user: CurrentUser, conversations: Conversations
+    conversation_id: UUID, asker: CurrentAsker, conversations: Conversations
 ) -> ConversationResponse:
     """Return one conversation."""
-    found = await conversations.get(conversation_id, user_id=user.id)
+    found = await conversations.get(conversation_id, user_id=asker.user_id, claim=asker.claim)
     return ConversationResponse.model_validate(found)
 
 
@@ -93,7 +94,7 @@ async def list_messages(
     *,
     conversation_id: UUID,
     wanted: WantedMessages,
-    user: CurrentUser,
+    asker: CurrentAsker,
     conversations: Conversations,
     request: Request,
 ) -> Response:
@@ -103,12 +104,13 @@ async def list_messages(
     """
     page = await conversations.messages.list(
         conversation_id,
-        user_id=user.id,
+        user_id=asker.user_id,
         tip=wanted.tip,
         limit=wanted.limit,
         skip=wanted.skip,
         cursor=wanted.cursor,
         newest_first=wanted.newest_first,
+        claim=asker.claim,
     )
     return Response(
         messages_json(page.items),
@@ -122,7 +124,7 @@ async def create_message(
     *,
     conversation_id: UUID,
     body: MessageCreate,
-    user: CurrentUser,
+    asker: CurrentAsker,
     conversations: Conversations,
     idempotent: Idempotent,
     response: Response,
@@ -135,11 +137,12 @@ async def create_message(
     """
     made = await conversations.messages.append(
         conversation_id,
-        user_id=user.id,
+        user_id=asker.user_id,
         role=body.role,
         content=body.content,
         parent_id=body.parent_id,
         idempotent=idempotent,
+        claim=asker.claim,
     )
     if made.is_replay:
         response.headers.update(REPLAYED)

@@ -19,6 +19,7 @@ from tertulia.conversations.tree import lock_idle, move_head
 from tertulia.domain.conversations import Conversation, NewMessage
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
+from tertulia.domain.users import Claim
 from tertulia.http.paging import Page, decode_cursor, encode_cursor
 from tertulia.storage.database import Database, retried
 from tertulia.storage.ending import cancel_runs_in
@@ -120,6 +121,7 @@ class ConversationService:
         cursor: str | None = None,
         archived: bool | None = None,
         model_type: str | None = None,
+        claim: Claim | None = None,
     ) -> Page[Conversation]:
         """Return the user's conversations, newest first; see `ConversationRepository.list`.
 
@@ -135,19 +137,22 @@ class ConversationService:
                 archived=archived,
                 model_type=model_type,
                 after=after,
+                claim=claim,
             )
         items = found[:limit]
         is_last = len(found) == len(items)
         return Page(items, None if is_last else encode_cursor(items[-1].created_at, items[-1].id))
 
-    async def get(self, conversation_id: UUID, *, user_id: UUID) -> Conversation:
-        """Return the user's conversation.
+    async def get(
+        self, conversation_id: UUID, *, user_id: UUID, claim: Claim | None = None
+    ) -> Conversation:
+        """Return the user's conversation, who may still have to be proven.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
         """
         async with self.database.reading() as work:
-            return await work.conversations.get(conversation_id, user_id=user_id)
+            return await work.conversations.get(conversation_id, user_id=user_id, claim=claim)
 
     async def update(
         self, conversation_id: UUID, *, user_id: UUID, change: ConversationChange

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+INVALID_TOKEN = "Invalid token"  # noqa: S105  what is said about a token, in the seed's words
+
 
 def identity_key(name: str) -> str:
     """Return the form of an e-mail address or username in which it must be unique.
@@ -40,6 +42,24 @@ class Caller:
     user: User
     session_id: UUID | None
     api_key_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a genuine access token says. Whether it is still good is for the database to say."""
+
+    user_id: UUID
+    session_id: UUID
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The user behind a request, for a request whose first statement proves that by the way."""
+
+    user_id: UUID
+    claim: Claim | None
+    """What is still to be proven; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from tertulia.domain.conversations import NewMessage, Role
 from tertulia.domain.ids import new_id
 from tertulia.domain.parts import FilePart, TextPart
 from tertulia.domain.runs import Run
+from tertulia.domain.users import Claim
 from tertulia.llm.catalog import ModelCatalog
 from tertulia.runs.keeper import LEASE
 from tertulia.runs.send import NewConversation, Send
@@ -43,15 +44,29 @@ class QuickStart:
         if len(self._labels) > _LABELS_MAX:
             del self._labels[next(iter(self._labels))]
 
+    def is_sure(self, where: UUID | NewConversation, send: Send) -> bool:
+        """Whether `start` refuses nothing before its statement, which proves a claim."""
+        is_checked = send.model_type or send.settings.tool_choice or send.settings.response_format
+        return isinstance(where, UUID) and _is_plain(send) and not is_checked
+
     async def start(
-        self, where: UUID | NewConversation, send: Send, run_id: UUID, *, user_id: UUID
+        self,
+        where: UUID | NewConversation,
+        send: Send,
+        run_id: UUID,
+        *,
+        user_id: UUID,
+        claim: Claim | None = None,
     ) -> QuickRun | None:
         """Store what is sent and the run that answers it, to be executed here.
 
-        None, and nothing is stored, where there is more to it; then the long way says what.
+        None, and nothing is stored, where there is more to it; then the long way says what, and
+        has to prove the claim.
 
         Raises:
             ModelNotFound: `send.model_type` is not on offer.
+            Unauthenticated: The claim does not hold.
+            UserInactive: The user's account is closed.
         """
         conversation_id = where if isinstance(where, UUID) else where.id
         if conversation_id is None or not _is_plain(send):
@@ -73,6 +88,7 @@ class QuickStart:
                 max_attempts=self.max_attempts,
                 owner=self.process_id,
                 lease=LEASE,
+                claim=claim,
             )
         if run is None:
             return None

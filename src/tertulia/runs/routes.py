@@ -9,9 +9,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import HTTPConnection
 
-from tertulia.auth.dependencies import CredentialsCheck, CurrentUser, StillAllowed
+from tertulia.auth.dependencies import CredentialsCheck, CurrentAsker, CurrentUser, StillAllowed
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.runs import Run
+from tertulia.domain.users import Asker
 from tertulia.http.headers import accepts
 from tertulia.http.idempotency import REPLAYED, Idempotent
 from tertulia.http.paging import (
@@ -64,7 +65,7 @@ async def start_run(
     conversation_id: UUID,
     body: RunCreate,
     request: Request,
-    user: CurrentUser,
+    asker: CurrentAsker,
     runs: Runs,
     idempotent: Idempotent,
     still_allowed: StillAllowed,
@@ -75,7 +76,7 @@ async def start_run(
     whether or not anybody reads. With an `Idempotency-Key` a retry within 24 hours gets the same
     run. A stream that broke off goes on when the same is asked with its `Last-Event-ID`.
     """
-    asked = _Asked(conversation_id, body.to_send(), user.id, idempotent)
+    asked = _Asked(conversation_id, body.to_send(), asker, idempotent)
     if accepts(request.scope, _EVENT_STREAM):
         return await _stream(request, runs, asked, still_allowed)
     return _accepted(await asked.start(runs))
@@ -86,13 +87,13 @@ async def generate_stream(
     prompt: Annotated[str, Query(min_length=1, max_length=CONTENT_CHARS_MAX)],
     conversation_id: UUID,
     request: Request,
-    user: CurrentUser,
+    asker: CurrentAsker,
     runs: Runs,
     idempotent: Idempotent,
     still_allowed: StillAllowed,
 ) -> Response:
     """Send a message and read its answer as it is written (example 7-15 of the first seed)."""
-    asked = _Asked(conversation_id, Send.of_text(prompt), user.id, idempotent)
+    asked = _Asked(conversation_id, Send.of_text(prompt), asker, idempotent)
     return await _stream(request, runs, asked, still_allowed)
 
 
@@ -208,16 +209,22 @@ class _Asked:
 
     conversation_id: UUID
     send: Send
-    user_id: UUID
+    asker: Asker
     idempotent: IdempotentRequest | None
 
     async def start(self, runs: RunService) -> Started:
         return await runs.start(
-            self.conversation_id, self.send, user_id=self.user_id, idempotent=self.idempotent
+            self.conversation_id,
+            self.send,
+            user_id=self.asker.user_id,
+            idempotent=self.idempotent,
+            claim=self.asker.claim,
         )
 
     async def find(self, runs: RunService) -> Started | None:
-        run = await runs.find_asked(self.conversation_id, self.send, user_id=self.user_id)
+        if self.asker.claim is not None:
+            await runs.prove(self.asker.claim)
+        run = await runs.find_asked(self.conversation_id, self.send, user_id=self.asker.user_id)
         return None if run is None else Started(run, is_replay=True)
 
 
@@ -235,7 +242,7 @@ async def _stream(
     return await _events(
         runs,
         started.run,
-        asked.user_id,
+        asked.asker.user_id,
         after=seq if started.is_replay else 0,
         still_allowed=still_allowed,
         headers=_headers(started),

@@ -11,6 +11,7 @@ from tertulia.domain.ids import new_id
 from tertulia.domain.models import ModelInfo
 from tertulia.domain.parts import ToolResultPart
 from tertulia.domain.runs import OnBusy, Run, RunStatus
+from tertulia.domain.users import Claim
 from tertulia.llm.catalog import ModelCatalog
 from tertulia.runs.calls import check_servers
 from tertulia.runs.checks import check_model
@@ -68,6 +69,7 @@ class RunService:
         user_id: UUID,
         idempotent: IdempotentRequest | None = None,
         also_temporary: bool = False,
+        claim: Claim | None = None,
     ) -> Started:
         """Store what is sent and the run that answers it, and begin.
 
@@ -80,6 +82,7 @@ class RunService:
             user_id: Whose.
             idempotent: The run that this request made before is returned as it is now.
             also_temporary: Whether a conversation that is temporary may be gone on in.
+            claim: What says that it is the user, where that is still to be proven.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
@@ -93,12 +96,16 @@ class RunService:
         """
         # A process that is stopping, or executes all it can, leaves the run to any other.
         leaves = self.follower.feeds.is_draining or self.executor.room == 0
+        is_quick = idempotent is None and not leaves
+        if claim is not None and not (is_quick and self.quick_start.is_sure(where, send)):
+            await self.prove(claim)
+            claim = None
         await self.models.wait_for_lists()
         await check_model(self.database, self.models, where, send, user_id=user_id)
         run_id = new_id()
         crash_point("send.before_transaction")
-        if idempotent is None and not leaves:
-            quick = await self.quick_start.start(where, send, run_id, user_id=user_id)
+        if is_quick:
+            quick = await self.quick_start.start(where, send, run_id, user_id=user_id, claim=claim)
             if quick is not None:
                 crash_point("send.committed")
                 self._begin(quick.run, quick.prompt_id, quick.branch)
@@ -206,6 +213,16 @@ class RunService:
             idempotent=idempotent,
             also_temporary=True,
         )
+
+    async def prove(self, claim: Claim) -> None:
+        """Make sure that a claim holds.
+
+        Raises:
+            Unauthenticated: It does not.
+            UserInactive: The user's account is closed.
+        """
+        async with self.database.reading() as work:
+            await work.sessions.authenticate(claim)
 
     async def get(self, run_id: UUID, *, user_id: UUID) -> Run:
         """Return the user's run.

@@ -18,6 +18,8 @@ class Statement:
 
     sql: str
     names: tuple[str, ...]
+    source: str
+    """What it was compiled from."""
 
     def arguments(self, parameters: Mapping[str, Any]) -> list[Any]:
         """Return the values in the order of `$1, $2 …`. A missing one is a KeyError."""
@@ -35,4 +37,4 @@ def statement(source: str) -> Statement:
         return f"${names.setdefault(name, len(names) + 1)}"
 
     sql = _PARAMETER.sub(numbered, source)
-    return Statement(sql=sql, names=tuple(names))
+    return Statement(sql=sql, names=tuple(names), source=source)

@@ -7,11 +7,12 @@ from uuid import UUID
 
 import pytest
 
+from tertulia.domain.errors import Unauthenticated, UserInactive
 from tertulia.domain.ids import new_id
-from tertulia.domain.users import Session, User
+from tertulia.domain.users import Claim, Session, User
 from tertulia.storage.database import Database
 from tertulia.storage.repositories import sessions
-from tertulia.storage.repositories.sessions import KEPT_AFTER_END, KnownSession
+from tertulia.storage.repositories.sessions import KEPT_AFTER_END
 from tertulia.storage.statements import statement
 from tests.storage.rows import explain
 
@@ -27,6 +28,8 @@ _MANY = statement(
     """
 )
 _ANALYZE = statement("ANALYZE sessions")
+_LEFT = statement("SELECT id FROM sessions WHERE id = ANY(CAST(:ids AS uuid[]))")
+_CLOSE = statement("UPDATE users SET is_active = false WHERE id = :user_id")
 
 
 async def create_user(database: Database, name: str = "ana") -> User:
@@ -54,10 +57,10 @@ async def begin(
 
 async def authenticate(
     database: Database, session: Session, *, user_id: UUID | None = None, until: datetime = LATER
-) -> KnownSession | None:
+) -> User:
     async with database.reading() as work:
         return await work.sessions.authenticate(
-            session.id, user_id=user_id or session.user_id, token_expires_at=until
+            Claim(user_id or session.user_id, session.id, expires_at=until)
         )
 
 
@@ -125,31 +128,37 @@ class TestCreate:
 class TestAuthenticate:
     async def test_returns_the_user_of_a_live_session(self, database: Database) -> None:
         user = await create_user(database)
-        known = await authenticate(database, await begin(database, user))
-        assert known == KnownSession(user, is_live=True)
+        assert await authenticate(database, await begin(database, user)) == user
 
     async def test_knows_the_session_of_another_user_not(self, database: Database) -> None:
         session = await begin(database, await create_user(database))
         other = await create_user(database, "bob")
-        assert await authenticate(database, session, user_id=other.id) is None
+        with pytest.raises(Unauthenticated):
+            await authenticate(database, session, user_id=other.id)
 
     async def test_knows_no_session_by_an_expired_token(self, database: Database) -> None:
         session = await begin(database, await create_user(database))
-        assert await authenticate(database, session, until=session.created_at) is None
+        with pytest.raises(Unauthenticated):
+            await authenticate(database, session, until=session.created_at)
 
-    async def test_says_that_a_session_was_revoked(self, database: Database) -> None:
+    async def test_refuses_a_session_that_was_revoked(self, database: Database) -> None:
         session = await begin(database, await create_user(database))
         async with database.transaction() as work:
             assert await work.sessions.revoke(session.id, user_id=session.user_id)
-        known = await authenticate(database, session)
-        assert known is not None
-        assert not known.is_live
+        with pytest.raises(Unauthenticated):
+            await authenticate(database, session)
 
-    async def test_says_that_a_session_has_expired(self, database: Database) -> None:
+    async def test_refuses_a_session_that_has_expired(self, database: Database) -> None:
         session = await begin(database, await create_user(database), lifetime=timedelta(0))
-        known = await authenticate(database, session)
-        assert known is not None
-        assert not known.is_live
+        with pytest.raises(Unauthenticated):
+            await authenticate(database, session)
+
+    async def test_says_that_the_account_is_closed(self, database: Database) -> None:
+        session = await begin(database, await create_user(database))
+        async with database.reading() as work:
+            await work.connection.run(_CLOSE, user_id=session.user_id)
+        with pytest.raises(UserInactive):
+            await authenticate(database, session)
 
 
 class TestLock:
@@ -254,6 +263,6 @@ class TestSweep:
         async with database.reading() as work:
             await work.connection.run(backdate, ago=-long_ago, id=revoked.id)
             assert [await work.sessions.sweep(limit=3) for _ in range(3)] == [3, 1, 0]
-        assert await authenticate(database, live) is not None
-        assert await authenticate(database, recent) is not None
-        assert await authenticate(database, revoked) is None
+        async with database.reading() as work:
+            left = await work.connection.all(_LEFT, ids=[live.id, recent.id, revoked.id])
+        assert {row.id for row in left} == {live.id, recent.id}

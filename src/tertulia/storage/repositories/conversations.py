@@ -7,6 +7,7 @@ from uuid import UUID
 
 from tertulia.domain.conversations import Conversation, Retention
 from tertulia.domain.errors import ConversationNotFound
+from tertulia.domain.users import Claim
 from tertulia.storage.connection import Row
 from tertulia.storage.repositories.base import Repository
 from tertulia.storage.repositories.conversation_lists import LASTING, LISTS, SHOWN
@@ -155,13 +156,13 @@ class ConversationRepository(Repository):
             retention=retention.value,
         )
 
-    async def get(self, id_: UUID, *, user_id: UUID) -> Conversation:
-        """Return the user's conversation.
+    async def get(self, id_: UUID, *, user_id: UUID, claim: Claim | None = None) -> Conversation:
+        """Return the user's conversation; see `ProvingConnection` for the claim.
 
         Raises:
             ConversationNotFound: No such conversation, or it is another user's.
         """
-        row = await self._connection.first(_GET, id=id_, user_id=user_id)
+        row = await self._for(claim).first(_GET, id=id_, user_id=user_id)
         if row is None:
             raise ConversationNotFound
         return _shown(row)
@@ -175,6 +176,7 @@ class ConversationRepository(Repository):
         archived: bool | None = None,
         model_type: str | None = None,
         after: tuple[datetime, UUID] | None = None,
+        claim: Claim | None = None,
     ) -> Sequence[Conversation]:
         """Return the user's conversations, newest first.
 
@@ -185,10 +187,11 @@ class ConversationRepository(Repository):
             archived: Only those that are, or are not, archived.
             model_type: Only those with this model.
             after: The creation time and id of the last one of the page before.
+            claim: Proven by the way; see `ProvingConnection`.
         """
         query = LISTS[archived is not None, model_type is not None, after is not None]
         after_at, after_id = after or (None, None)
-        rows = await self._connection.all(
+        rows = await self._for(claim).all(
             query,
             user_id=user_id,
             limit=limit,

@@ -21,6 +21,7 @@ from tertulia.domain.parts import (
     TextPart,
     text_of,
 )
+from tertulia.domain.users import Claim
 from tertulia.storage.connection import Row
 from tertulia.storage.repositories import message_lists as lists
 from tertulia.storage.repositories import message_statements as sql
@@ -108,14 +109,23 @@ class MessageRepository(Repository):
         return message, _grown(conversation, [message], branch=branch)
 
     async def append_at_head(
-        self, id_: UUID, *, conversation_id: UUID, user_id: UUID, role: Role, content: str
+        self,
+        id_: UUID,
+        *,
+        conversation_id: UUID,
+        user_id: UUID,
+        role: Role,
+        content: str,
+        claim: Claim | None = None,
     ) -> Message | None:
         """Store a message below the head and make it the head: a transaction in one statement.
+
+        See `ProvingConnection` for the claim.
 
         None, and nothing is stored, where there is more to it than that: no such conversation, an
         answer under way, a head that others follow, somebody else at work there.
         """
-        row = await self._connection.first(
+        row = await self._for(claim).first(
             sql.APPEND_AT_HEAD,
             id=id_,
             conversation_id=conversation_id,
@@ -220,6 +230,7 @@ class MessageRepository(Repository):
         newest_first: bool = False,
         content_bytes: int = PAGE_CONTENT_BYTES,
         parts_bytes: int = PAGE_PARTS_BYTES,
+        claim: Claim | None = None,
     ) -> Listed:
         """Return messages of all branches in the order in which they were stored.
 
@@ -234,10 +245,11 @@ class MessageRepository(Repository):
             newest_first: Read backwards.
             content_bytes: At most so much text, in UTF-8.
             parts_bytes: At most so much of their parts, as stored (compressed).
+            claim: Proven by the way; see `ProvingConnection`.
         """
         start = _AFTER_ALL if newest_first else _BEFORE_ANY
         edge = start if after_seq is None else after_seq
-        rows = await self._connection.all(
+        rows = await self._for(claim).all(
             lists.LIST_BACKWARDS if newest_first else lists.LIST,
             conversation_id=conversation_id,
             user_id=user_id,
@@ -263,6 +275,7 @@ class MessageRepository(Repository):
         newest_first: bool = False,
         content_bytes: int = PAGE_CONTENT_BYTES,
         parts_bytes: int = PAGE_PARTS_BYTES,
+        claim: Claim | None = None,
     ) -> Listed:
         """Return the messages on the way from the root to `tip_id`, both included.
 
@@ -270,7 +283,7 @@ class MessageRepository(Repository):
         """
         start = _AFTER_ALL if newest_first else _BEFORE_ANY
         edge = start if after_seq is None else after_seq
-        rows = await self._connection.all(
+        rows = await self._for(claim).all(
             lists.BRANCH_BACKWARDS if newest_first else lists.BRANCH,
             conversation_id=conversation_id,
             tip_id=tip_id,

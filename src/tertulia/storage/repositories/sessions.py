@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from tertulia.domain.users import Session, User
+from tertulia.domain.users import Claim, Session, User
 from tertulia.storage.connection import Row
 from tertulia.storage.repositories.base import Repository
+from tertulia.storage.repositories.claims import authenticate
 from tertulia.storage.repositories.users import user_of
 from tertulia.storage.statements import statement
 
@@ -26,16 +27,6 @@ _CREATE = statement(
     WHERE users.id = :user_id AND users.password_hash = :password_hash AND users.is_active
     FOR SHARE
     RETURNING {_SHOWN}
-    """
-)
-# The token's own end is compared here and not where it is read, so that only the database's clock
-# counts and replicas may disagree about the time.
-_AUTHENTICATE = statement(
-    f"""
-    SELECT {_USER}, s.revoked_at IS NULL AND s.expires_at > now() AS is_live
-    FROM sessions s JOIN users u ON u.id = s.user_id
-    WHERE s.id = :id AND s.user_id = :user_id
-        AND CAST(:token_expires_at AS timestamptz) > now()
     """
 )
 _LOCK = statement(
@@ -90,15 +81,6 @@ KEPT_AFTER_END = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class KnownSession:
-    """A session that a token names, and whose it is."""
-
-    user: User
-    is_live: bool
-    """Whether it was neither revoked nor left to expire."""
-
-
-@dataclass(frozen=True, slots=True)
 class LockedSession:
     """A session that nobody else changes until this transaction ends."""
 
@@ -142,18 +124,15 @@ class SessionRepository(Repository):
         )
         return None if row is None else _shown(row)
 
-    async def authenticate(
-        self, id_: UUID, *, user_id: UUID, token_expires_at: datetime
-    ) -> KnownSession | None:
-        """Return the session and its user in one statement.
+    async def authenticate(self, claim: Claim) -> User:
+        """Return the user whom a session stands for, in one statement.
 
-        None if there is no such session of that user, or the token has expired by the database's
-        clock.
+        Raises:
+            Unauthenticated: There is no such session of that user, or it or the token has ended,
+                by the database's clock.
+            UserInactive: The user's account is closed.
         """
-        row = await self._connection.first(
-            _AUTHENTICATE, id=id_, user_id=user_id, token_expires_at=token_expires_at
-        )
-        return None if row is None else KnownSession(user_of(row), row.is_live)
+        return user_of(await authenticate(self._connection, claim))
 
     async def lock(self, id_: UUID) -> LockedSession | None:
         """Keep the session from being changed by others until the transaction ends.

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from tertulia.domain.parts import Part, text_of
 from tertulia.domain.runs import Run
+from tertulia.domain.users import Claim
 from tertulia.storage.repositories import run_statements as sql
 from tertulia.storage.repositories.base import Repository
 from tertulia.storage.repositories.message_rows import stored_parts
@@ -31,6 +32,7 @@ class StartRepository(Repository):
         max_attempts: int,
         owner: UUID,
         lease: timedelta,
+        claim: Claim | None = None,
     ) -> Run | None:
         """Store a user's question below the head, an empty answer, and its run, held by `owner`.
 
@@ -47,12 +49,13 @@ class StartRepository(Repository):
             max_attempts: Of the run.
             owner: The process that holds it.
             lease: For so long.
+            claim: Proven by the way; see `ProvingConnection`.
 
         Returns:
             None, and nothing is stored, where there is more to it than that: no such conversation,
             an answer under way, a head that others follow, another label, somebody else at work.
         """
-        row = await self._connection.first(
+        row = await self._for(claim).first(
             sql.START_AT_HEAD,
             id=id_,
             user_id=user_id,
