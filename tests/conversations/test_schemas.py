@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,13 +11,15 @@ from tertulia.conversations.changes import UNSET, ConversationChange
 from tertulia.conversations.schemas import (
     ConversationCreate,
     ConversationReplace,
+    ConversationResponse,
     ConversationUpdate,
     MessageCreate,
     MessageResponse,
     MessageUpdate,
+    conversations_json,
     messages_json,
 )
-from tertulia.domain.conversations import Generation, Message, Role
+from tertulia.domain.conversations import Conversation, Generation, Message, Role
 from tertulia.domain.ids import new_id
 from tertulia.domain.parts import Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 
@@ -167,6 +170,27 @@ def test_a_page_is_written_as_its_messages_would_be() -> None:
     shown = TypeAdapter(list[MessageResponse]).dump_json([*map(MessageResponse.of, messages)])
     assert json.loads(messages_json(messages)) == json.loads(shown)
     assert [*json.loads(messages_json(messages))[0]] == [*MessageResponse.model_fields]
+
+
+def test_a_page_of_conversations_is_written_as_each_of_them_is() -> None:
+    at = datetime.now(UTC)
+    conversation = Conversation(
+        id=new_id(),
+        user_id=new_id(),
+        title='Über "alles" \U0001f30d 学习',
+        model_type="local:smollm2",
+        is_archived=True,
+        metadata={"a": "b"},
+        message_count=3,
+        head_id=new_id(),
+        created_at=at.replace(microsecond=0),
+        updated_at=at.replace(microsecond=120),
+    )
+    untitled = replace(conversation, title=None, head_id=None, metadata={}, is_archived=False)
+    page = [conversation, untitled]
+    shown = [ConversationResponse.model_validate(each) for each in page]
+    dumped = TypeAdapter(list[ConversationResponse]).dump_json(shown)
+    assert conversations_json(page) == dumped
 
 
 def _message(parts: tuple[Part, ...], generation: Generation | None = None) -> Message:

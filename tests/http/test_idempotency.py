@@ -3,7 +3,7 @@ from fastapi import FastAPI
 
 from tertulia.domain.errors import Invalid
 from tertulia.http.errors import register_error_handlers
-from tertulia.http.idempotency import IdempotencyKey, fingerprint, parse_idempotency_key
+from tertulia.http.idempotency import Idempotent, fingerprint, parse_idempotency_key
 
 from .serving import client_of
 
@@ -13,8 +13,8 @@ def keyed() -> FastAPI:
     register_error_handlers(app)
 
     @app.post("/")
-    async def show(key: IdempotencyKey) -> str | None:  # pyright: ignore[reportUnusedFunction]
-        return key
+    async def show(request: Idempotent) -> str | None:  # pyright: ignore[reportUnusedFunction]
+        return None if request is None else request.key
 
     return app
 

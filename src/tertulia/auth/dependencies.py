@@ -55,14 +55,23 @@ class _AskerOf(_Bearer):
 
 class _CheckOf(_Bearer):
     async def __call__(self, connection: HTTPConnection) -> CredentialsCheck:
-        auth, token = await auth_service(connection), _token(connection)
+        return credentials_check(connection)
 
-        async def check() -> None:
-            if token is None:
-                raise Unauthenticated
-            await auth.authenticate(token)
 
-        return check
+def credentials_check(connection: HTTPConnection) -> CredentialsCheck:
+    """Return what is asked now and then about a stream's reader.
+
+    It raises once the caller's credentials are revoked or expired.
+    """
+    auth: AuthService = connection.app.state.auth
+    token = _token(connection)
+
+    async def check() -> None:
+        if token is None:
+            raise Unauthenticated
+        await auth.authenticate(token)
+
+    return check
 
 
 async def _caller(connection: HTTPConnection) -> Caller:

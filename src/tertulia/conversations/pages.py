@@ -8,6 +8,7 @@ from fastapi import Depends, Query
 
 from tertulia.domain.errors import Invalid
 from tertulia.http.paging import LIMIT_MAX, Cursor, Skip, SomeRows
+from tertulia.http.query import QueryReader
 
 CONVERSATIONS_DEFAULT = 10
 """Conversations of a page, unless `limit` or `take` says otherwise."""
@@ -38,7 +39,7 @@ class MessagePage:
     """None: all branches."""
 
 
-async def _conversation_page(
+def _conversation_page(
     *,
     limit: Annotated[
         SomeRows | None,
@@ -65,7 +66,7 @@ async def _conversation_page(
     )
 
 
-async def _message_page(
+def _message_page(
     *,
     limit: Annotated[
         int,
@@ -94,5 +95,7 @@ async def _message_page(
     )
 
 
-WantedConversations = Annotated[ConversationPage, Depends(_conversation_page)]
-WantedMessages = Annotated[MessagePage, Depends(_message_page)]
+CONVERSATION_PAGES = QueryReader(_conversation_page)
+MESSAGE_PAGES = QueryReader(_message_page)
+WantedConversations = Annotated[ConversationPage, Depends(CONVERSATION_PAGES)]
+WantedMessages = Annotated[MessagePage, Depends(MESSAGE_PAGES)]

@@ -50,7 +50,7 @@ def _canonical(body: bytes) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
-async def _find_key(
+async def _find_request(
     request: Request,
     _documented: Annotated[
         str | None,
@@ -60,21 +60,14 @@ async def _find_key(
             "same body gets the first request's answer and does nothing twice.",
         ),
     ] = None,
-) -> str | None:
+) -> IdempotentRequest | None:
     # Read from the request: a parameter would silently take one of several headers.
     values = request.headers.getlist("idempotency-key")
+    if not values:
+        return None
     if len(values) > 1:
         raise Invalid("Idempotency-Key was sent more than once", field=_FIELD)
-    return parse_idempotency_key(values[0]) if values else None
-
-
-IdempotencyKey = Annotated[str | None, Depends(_find_key)]
-"""A route's parameter: the request's checked key, or None."""
-
-
-async def _find_request(request: Request, key: IdempotencyKey) -> IdempotentRequest | None:
-    if key is None:
-        return None
+    key = parse_idempotency_key(values[0])
     target = f"{request.url.path}?{request.url.query}"
     return IdempotentRequest(key, fingerprint(request.method, target, await request.body()))
 

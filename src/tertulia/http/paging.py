@@ -6,6 +6,7 @@ checksum tells a client that it has mangled one, nothing more.
 """
 
 import base64
+import functools
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INT64 = struct.Struct(">q")
 _UUID_BYTES = 16
+_REMEMBERED = 1024
+_REMEMBERED_BYTES = 256
+"""Of one query string; longer ones are read each time."""
 _REPLACED_PARAMETERS = frozenset({"cursor", "skip", "offset"})
 
 
@@ -129,9 +133,9 @@ def next_link(request: Request, cursor: str) -> str:
     path: the `Host` header belongs to the caller and is never repeated.
     """
     path = "/" + quote(str(request.scope["path"]).lstrip("/"), safe="/:@!$&'()*+,;=~")
-    given = parse_qsl(request.url.query, keep_blank_values=True)
-    kept = [(name, value) for name, value in given if name not in _REPLACED_PARAMETERS]
-    return f'<{path}?{urlencode([*kept, ("cursor", cursor)])}>; rel="next"'
+    query: bytes = request.scope["query_string"]
+    kept = (_kept_again if len(query) <= _REMEMBERED_BYTES else _kept)(query)
+    return f'<{path}?{kept}cursor={cursor}>; rel="next"'
 
 
 def show_page(request: Request, response: Response, page: Page[Item]) -> Sequence[Item]:
@@ -144,6 +148,16 @@ def page_headers(request: Request, page: Page[Item]) -> Mapping[str, str]:
     """Return the headers of a page: `Link` if there is a next one."""
     cursor = page.next_cursor
     return {} if cursor is None else {"Link": next_link(request, cursor)}
+
+
+def _kept(query: bytes) -> str:
+    """Return a query without what says where to begin, to be gone on from."""
+    given = parse_qsl(query.decode(), keep_blank_values=True)
+    kept = urlencode([each for each in given if each[0] not in _REPLACED_PARAMETERS])
+    return f"{kept}&" if kept else ""
+
+
+_kept_again = functools.lru_cache(_REMEMBERED)(_kept)
 
 
 def _checksum(payload: bytes) -> bytes:

@@ -6,10 +6,9 @@ from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from starlette.requests import HTTPConnection
+from fastapi import APIRouter, Query, Request, Response
 
-from tertulia.auth.dependencies import CredentialsCheck, CurrentAsker, CurrentUser, StillAllowed
+from tertulia.auth.dependencies import CurrentAsker, CurrentUser, credentials_check
 from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.runs import Run
 from tertulia.domain.users import Asker
@@ -48,11 +47,9 @@ _STREAMS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(tags=["runs"])
 
 
-async def _runs(connection: HTTPConnection) -> RunService:
-    return connection.app.state.runs
-
-
-Runs = Annotated[RunService, Depends(_runs)]
+def _runs(request: Request) -> RunService:
+    # No dependency: each costs a route a tenth of a statement.
+    return request.app.state.runs
 
 
 @router.post(
@@ -66,9 +63,7 @@ async def start_run(
     body: RunCreate,
     request: Request,
     asker: CurrentAsker,
-    runs: Runs,
     idempotent: Idempotent,
-    still_allowed: StillAllowed,
 ) -> Response:
     """Send a message and have it answered.
 
@@ -78,8 +73,8 @@ async def start_run(
     """
     asked = _Asked(conversation_id, body.to_send(), asker, idempotent)
     if accepts(request.scope, _EVENT_STREAM):
-        return await _stream(request, runs, asked, still_allowed)
-    return _accepted(await asked.start(runs))
+        return await _stream(request, asked)
+    return _accepted(await asked.start(_runs(request)))
 
 
 @router.get("/text/generate/stream", response_class=EventStreamResponse, responses=_STREAMS)
@@ -88,13 +83,11 @@ async def generate_stream(
     conversation_id: UUID,
     request: Request,
     asker: CurrentAsker,
-    runs: Runs,
     idempotent: Idempotent,
-    still_allowed: StillAllowed,
 ) -> Response:
     """Send a message and read its answer as it is written (example 7-15 of the first seed)."""
     asked = _Asked(conversation_id, Send.of_text(prompt), asker, idempotent)
-    return await _stream(request, runs, asked, still_allowed)
+    return await _stream(request, asked)
 
 
 @router.get("/conversations/{conversation_id}/runs")
@@ -103,14 +96,15 @@ async def list_runs(
     request: Request,
     response: Response,
     user: CurrentUser,
-    runs: Runs,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Sequence[RunResponse]:
     """List the conversation's runs, newest first."""
     before = decode_cursor(cursor, (int,))[0] if cursor else None
     # One more than is shown tells whether there is a next page.
-    found = await runs.list(conversation_id, user_id=user.id, limit=limit + 1, before_seq=before)
+    found = await _runs(request).list(
+        conversation_id, user_id=user.id, limit=limit + 1, before_seq=before
+    )
     next_cursor = encode_cursor(found[limit - 1].seq) if len(found) > limit else None
     return show_page(
         request, response, Page([RunResponse.of(run) for run in found[:limit]], next_cursor)
@@ -118,9 +112,9 @@ async def list_runs(
 
 
 @router.get("/runs/{run_id}")
-async def get_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunResponse:
+async def get_run(run_id: UUID, user: CurrentUser, request: Request) -> RunResponse:
     """Return a run: where it stands, or how it went."""
-    return RunResponse.of(await runs.get(run_id, user_id=user.id))
+    return RunResponse.of(await _runs(request).get(run_id, user_id=user.id))
 
 
 @router.get("/runs/{run_id}/events", response_class=EventStreamResponse, responses=_STREAMS)
@@ -128,8 +122,6 @@ async def follow_run(
     run_id: UUID,
     request: Request,
     user: CurrentUser,
-    runs: Runs,
-    still_allowed: StillAllowed,
     after: Annotated[
         str | None, Query(max_length=20, description="An event's `id`: only what came later.")
     ] = None,
@@ -143,14 +135,14 @@ async def follow_run(
         seq = parse_cursor(seen, field="header.Last-Event-ID")
     else:
         seq = 0 if after is None else parse_cursor(after, field="query.after")
-    run = await runs.get(run_id, user_id=user.id)
-    return await _events(runs, run, user.id, after=seq, still_allowed=still_allowed)
+    run = await _runs(request).get(run_id, user_id=user.id)
+    return await _events(request, run, user.id, after=seq)
 
 
 @router.post("/runs/{run_id}/cancel")
-async def cancel_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunResponse:
+async def cancel_run(run_id: UUID, user: CurrentUser, request: Request) -> RunResponse:
     """End a run, keeping what it has said. A run that has ended stays as it is."""
-    return RunResponse.of(await runs.cancel(run_id, user_id=user.id))
+    return RunResponse.of(await _runs(request).cancel(run_id, user_id=user.id))
 
 
 @router.post(
@@ -165,9 +157,7 @@ async def decide_tool_call(
     body: ToolCallDecision,
     request: Request,
     user: CurrentUser,
-    runs: Runs,
     idempotent: Idempotent,
-    still_allowed: StillAllowed,
 ) -> Response:
     """Approve or refuse a call that the server makes only with the user's consent.
 
@@ -176,31 +166,24 @@ async def decide_tool_call(
     run ends after the result, and the model is asked when the last of them is settled. The same
     decision again finds the run that the first one started.
     """
-    started = await runs.decide(
+    started = await _runs(request).decide(
         run_id, {call_id: Verdict(body.approve)}, user_id=user.id, idempotent=idempotent
     )
     if accepts(request.scope, _EVENT_STREAM):
-        return await _events(
-            runs,
-            started.run,
-            user.id,
-            after=0,
-            still_allowed=still_allowed,
-            headers=_headers(started),
-        )
+        return await _events(request, started.run, user.id, after=0, headers=_headers(started))
     return _accepted(started)
 
 
 @router.get("/mcp-servers")
-async def list_mcp_servers(_user: CurrentUser, runs: Runs) -> Sequence[McpServerResponse]:
+async def list_mcp_servers(_user: CurrentUser, request: Request) -> Sequence[McpServerResponse]:
     """List the MCP servers whose tools a run can be given."""
-    return [McpServerResponse(name=name) for name in runs.mcp_servers]
+    return [McpServerResponse(name=name) for name in _runs(request).mcp_servers]
 
 
 @router.get("/models", tags=["models"])
-async def list_models(_user: CurrentUser, runs: Runs) -> Sequence[ModelResponse]:
+async def list_models(_user: CurrentUser, request: Request) -> Sequence[ModelResponse]:
     """List the models on offer, the default first, and what each can do."""
-    return [ModelResponse.of(info) for info in await runs.list_models()]
+    return [ModelResponse.of(info) for info in await _runs(request).list_models()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +211,8 @@ class _Asked:
         return None if run is None else Started(run, is_replay=True)
 
 
-async def _stream(
-    request: Request, runs: RunService, asked: _Asked, still_allowed: CredentialsCheck
-) -> Response:
+async def _stream(request: Request, asked: _Asked) -> Response:
+    runs = _runs(request)
     seen = last_event_id(request)
     seq = 0 if seen is None else parse_cursor(seen, field="header.Last-Event-ID")
     # Readers of event streams reconnect by asking again. That is no wish for another answer.
@@ -240,28 +222,27 @@ async def _stream(
         # How such a reader is told to stop (HTML standard, section 9.2.3).
         return Response(status_code=204)
     return await _events(
-        runs,
+        request,
         started.run,
         asked.asker.user_id,
         after=seq if started.is_replay else 0,
-        still_allowed=still_allowed,
         headers=_headers(started),
     )
 
 
 async def _events(
-    runs: RunService,
+    request: Request,
     run: Run,
     user_id: UUID,
     *,
     after: int,
-    still_allowed: CredentialsCheck,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    runs = _runs(request)
     is_read = await runs.is_read(run, user_id=user_id, after=after)
     return EventStreamResponse(
         to_events(runs.follow(run.id, user_id=user_id, after=after)),
-        until=partial(refusal, still_allowed),
+        until=partial(refusal, credentials_check(request)),
         retry_ms=NO_RETRY_MS if is_read else RETRY_MS,
         headers=headers,
     )
