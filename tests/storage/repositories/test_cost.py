@@ -7,6 +7,7 @@
 # It asks PostgreSQL about the very statements that the repositories run.
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -281,14 +282,16 @@ async def test_a_page_of_conversations_costs_the_same_anywhere(
         CONVERSATIONS // 2,
     )
     assert middle is not None
-    for (archived, by_model, after), query in conversation_lists.LISTS.items():
+    for archived, by_model, after, skips in itertools.product((False, True), repeat=4):
+        query = conversation_lists.list_statement(
+            archived=archived, model_type=by_model, after=after, skips=skips, limit=PAGE
+        )
         plan = await explain(
             large.database,
             asked(query),
             generic=generic,
             user_id=large.user_id,
             **large.claimed,
-            limit=PAGE,
             skip=0,
             archived=True,
             model_type=MODEL,

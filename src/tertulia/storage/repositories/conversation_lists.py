@@ -1,4 +1,6 @@
-"""The statements that list conversations, newest first: one for each set of filters."""
+"""The statements that list conversations, newest first: one for each kind of page."""
+
+import functools
 
 from tertulia.storage.statements import Statement, statement
 
@@ -11,7 +13,22 @@ SHOWN = (
 LASTING = "retention <> 'temporary'"
 
 
-def _list_statement(*, archived: bool, model_type: bool, after: bool) -> Statement:
+# One statement for each set of filters, because a condition such as "$1 IS NULL OR …" would keep
+# PostgreSQL from using the index made for it; and one for each length of a page. Where the length
+# is a parameter, PostgreSQL takes it for a tenth of all rows, and so plans anew each time.
+@functools.cache
+def list_statement(
+    *, archived: bool, model_type: bool, after: bool, skips: bool, limit: int
+) -> Statement:
+    """Return the statement that lists at most `limit` conversations, newest first.
+
+    Args:
+        archived: Whether those are left out that do not have `:archived`.
+        model_type: The same for `:model_type`.
+        after: Whether the list begins after `:after_at` and `:after_id`.
+        skips: Whether the first `:skip` are left out.
+        limit: At most so many.
+    """
     wanted = ["user_id = :user_id", LASTING]
     if archived:
         wanted.append("is_archived = :archived")
@@ -23,18 +40,6 @@ def _list_statement(*, archived: bool, model_type: bool, after: bool) -> Stateme
     return statement(
         f"""
         SELECT {SHOWN} FROM conversations WHERE {" AND ".join(wanted)}
-        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :skip
+        ORDER BY created_at DESC, id DESC LIMIT {limit:d} {"OFFSET :skip" if skips else ""}
         """
     )
-
-
-# One statement for each set of filters, because a condition such as "$1 IS NULL OR …" would keep
-# PostgreSQL from using the index made for it.
-LISTS = {
-    (archived, model_type, after): _list_statement(
-        archived=archived, model_type=model_type, after=after
-    )
-    for archived in (False, True)
-    for model_type in (False, True)
-    for after in (False, True)
-}

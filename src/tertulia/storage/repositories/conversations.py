@@ -10,7 +10,7 @@ from tertulia.domain.errors import ConversationNotFound
 from tertulia.domain.users import Claim
 from tertulia.storage.connection import Row
 from tertulia.storage.repositories.base import Repository
-from tertulia.storage.repositories.conversation_lists import LASTING, LISTS, SHOWN
+from tertulia.storage.repositories.conversation_lists import LASTING, SHOWN, list_statement
 from tertulia.storage.statements import statement
 
 DELETION_S = 30.0
@@ -189,12 +189,17 @@ class ConversationRepository(Repository):
             after: The creation time and id of the last one of the page before.
             claim: Proven by the way; see `ProvingConnection`.
         """
-        query = LISTS[archived is not None, model_type is not None, after is not None]
+        query = list_statement(
+            archived=archived is not None,
+            model_type=model_type is not None,
+            after=after is not None,
+            skips=skip > 0,
+            limit=limit,
+        )
         after_at, after_id = after or (None, None)
         rows = await self._for(claim).all(
             query,
             user_id=user_id,
-            limit=limit,
             skip=skip,
             archived=archived,
             model_type=model_type,
