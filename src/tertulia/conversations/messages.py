@@ -8,7 +8,7 @@ from uuid import UUID
 
 from tertulia.conversations.changes import Made
 from tertulia.conversations.tool_calls import Tip, check_results
-from tertulia.conversations.tree import move_head
+from tertulia.conversations.tree import WRITTEN, move_head, refuse_if_in_use
 from tertulia.domain.conversations import Message, NewMessage, Role
 from tertulia.domain.errors import Invalid, RunActive
 from tertulia.domain.idempotency import IdempotentRequest
@@ -19,11 +19,6 @@ from tertulia.http.paging import Page, decode_cursor, encode_cursor
 from tertulia.storage.database import Database, retried
 from tertulia.storage.notices import Notifier
 from tertulia.storage.repositories.messages import Listed
-from tertulia.storage.repositories.runs import LockedRun
-from tertulia.storage.unit_of_work import UnitOfWork
-
-_WRITTEN = "This message is being written; wait, or cancel the run"
-_ANSWERED = "This message is being answered; wait, or cancel the run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +350,7 @@ class MessageService:
             locked = await work.conversations.lock(conversation_id, user_id=user_id)
             active = await work.runs.lock_active(conversation_id)
             if any(run.message_id == message_id for run in active):
-                raise RunActive(_WRITTEN)
+                raise RunActive(WRITTEN)
             return await work.messages.replace(locked, message_id, parts)
 
     async def delete(self, conversation_id: UUID, message_id: UUID, *, user_id: UUID) -> None:
@@ -381,7 +376,7 @@ class MessageService:
         async with self.database.transaction() as work:
             locked = await work.conversations.lock(conversation_id, user_id=user_id)
             active = await work.runs.lock_active(conversation_id)
-            await _refuse_if_in_use(work, active, message_id)
+            await refuse_if_in_use(work, active, message_id)
             place = await work.messages.place(locked, message_id)
             heir_id = await work.messages.delete(locked, place)
             if locked.head_id == message_id:
@@ -400,15 +395,3 @@ def _begin(
     if tip not in ("head", tip_then):
         raise Invalid("The cursor is not one of this branch's", field="query.cursor")
     return after_seq, tip_then
-
-
-async def _refuse_if_in_use(
-    work: UnitOfWork, active: Sequence[LockedRun], message_id: UUID
-) -> None:
-    if not active:
-        return
-    prompts = await work.messages.parents([run.message_id for run in active])
-    if message_id in prompts:
-        raise RunActive(_WRITTEN)
-    if message_id in prompts.values():
-        raise RunActive(_ANSWERED)

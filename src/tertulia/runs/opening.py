@@ -224,3 +224,8 @@ async def _repeated(
     if history.is_whole and not newest.is_last:
         raise more_than_can_be_told()
     return [NewMessage(message.role, message.parts) for message in reversed(newest)]
+
+
+def is_new(where: UUID | NewConversation, conversation: LockedConversation) -> bool:
+    """Return whether a conversation was made for a send; it is as it was before that."""
+    return not isinstance(where, UUID) and (where.id is None or conversation.last_seq == 0)

@@ -18,7 +18,7 @@ from tertulia.runs.checks import check_model
 from tertulia.runs.deciding import as_asked, decisions_about, going_on, heeded_before
 from tertulia.runs.executor import Executor
 from tertulia.runs.follower import Followed, Follower
-from tertulia.runs.opening import held, lock_or_create, open_for, store_run
+from tertulia.runs.opening import held, is_new, lock_or_create, open_for, store_run
 from tertulia.runs.quick_start import QuickStart
 from tertulia.runs.send import NewConversation, Send, Verdict
 from tertulia.storage.database import Database, retried
@@ -171,7 +171,7 @@ class RunService:
             run,
             opened.prompt.id if opened.new else None,
             stopped,
-            is_new=_is_new(where, conversation),
+            is_new=is_new(where, conversation),
         )
         return Started(run, is_replay=False)
 
@@ -407,8 +407,3 @@ class RunService:
             self.follower.feeds.look(run.id)
             self.notifier.run_changed("run.ended", run)
         self.notifier.stopped([run.id for run in runs])
-
-
-def _is_new(where: UUID | NewConversation, conversation: LockedConversation) -> bool:
-    """Return whether a conversation was made for a send; it is as it was before that."""
-    return not isinstance(where, UUID) and (where.id is None or conversation.last_seq == 0)

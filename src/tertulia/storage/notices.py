@@ -26,12 +26,13 @@ _PAUSE_S = 0.01
 # Before each statement, so that those who are busy send few.
 _RUNS_IN_A_NOTICE = 150  # of 39 bytes each; PostgreSQL takes 8,000 bytes.
 # What is temporary is told to nobody: who follows its run is told so by the run. What happened in
-# a conversation that is gone by now is not told either, but for its end.
+# a conversation that is gone by now is not told either, but for its end. (Where PostgreSQL sees how
+# long the arrays are, it plans anew each time.)
 _NOTIFY = statement(
     """
     SELECT pg_notify(:channel, notice.payload)
-    FROM unnest(CAST(:payloads AS text[]), CAST(:conversation_ids AS uuid[]),
-        CAST(:user_ids AS uuid[])) AS notice (payload, conversation_id, user_id)
+    FROM unnest((SELECT CAST(:payloads AS text[])), (SELECT CAST(:conversation_ids AS uuid[])),
+        (SELECT CAST(:user_ids AS uuid[]))) AS notice (payload, conversation_id, user_id)
     WHERE notice.conversation_id IS NULL OR (
         SELECT c.retention <> 'temporary' FROM conversations c
         WHERE c.id = notice.conversation_id AND c.user_id = notice.user_id
