@@ -288,24 +288,26 @@ DOORS: Sequence[tuple[str, str, dict[str, Any] | None]] = [
         {"role": "user", "content": "x", "parent_id": "{missing}"},
     ),
     ("POST", "/conversations/{%s}/runs", {"content": "x"}),
+    ("POST", "/conversations/{%s}/runs", {"content": "hi"}),  # which was asked
     ("POST", "/conversations/{%s}/runs", {"content": "x", "on_busy": "queue"}),
     ("POST", "/conversations/{%s}/runs", {"content": "x", "model_type": "no:such"}),
     ("POST", "/conversations/{%s}/runs", {"content": "x", "parent_id": "{missing}"}),
     ("GET", "/text/generate/stream?prompt=x&conversation_id={%s}", None),
 ]
 """`%s`: a conversation of the attacker's, of another user's, of nobody's."""
+RECONNECT = {"Accept": "text/event-stream", "Last-Event-ID": "0"}
 
 
 def assert_shut(stage: Stage, token: str, status: int, names: Mapping[str, str]) -> None:
-    """Whoever comes with the token is turned away at every door, with and without a key."""
+    """Whoever comes with the token is turned away at every door, however they knock."""
     with httpx2.Client(base_url=stage.url, trust_env=False, timeout=20) as client:
         client.headers["Authorization"] = f"Bearer {token}".strip()
         for method, path, body in DOORS:
             for whose in ("conversation", "their_conversation", "missing"):
                 target = filled(path.replace("%s", whose), names)
-                for key in ({}, {"Idempotency-Key": str(new_id())}):
+                for headers in ({}, {"Idempotency-Key": str(new_id())}, RECONNECT):
                     sent = filled(body, names)
-                    answer = client.request(method, target, json=sent, headers=key)
+                    answer = client.request(method, target, json=sent, headers=headers)
                     assert_refused(answer, status)
                     if status == 401:
                         assert answer.headers["www-authenticate"] == "Bearer"
@@ -337,8 +339,14 @@ HEADERS: dict[str, Callable[[str], list[tuple[str, str]]]] = {
 @pytest.mark.parametrize("kind", HEADERS)
 def test_is_no_authorization(stage: Stage, kind: str) -> None:
     headers = HEADERS[kind](stage.attacker.token)
-    answer = httpx2.get(f"{stage.url}/auth/me", headers=headers, trust_env=False)
-    assert_refused(answer, 401)
+    # Whatever else is wrong.
+    for path in (
+        "/auth/me",
+        "/conversations?limit=0",
+        f"/conversations/{new_id()}/messages?skip=x",
+    ):
+        answer = httpx2.get(stage.url + path, headers=headers, trust_env=False)
+        assert_refused(answer, 401)
 
 
 @pytest.mark.usefixtures("nothing_is_stored")

@@ -1,6 +1,8 @@
 """Runs that are started with one statement, and those that are not."""
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,9 +10,13 @@ import pytest
 
 from tertulia.app import Application
 from tertulia.domain.conversations import NewMessage, Role
-from tertulia.domain.errors import ModelNotFound
+from tertulia.domain.errors import ModelNotFound, Unauthenticated
+from tertulia.domain.idempotency import IdempotentRequest
 from tertulia.domain.ids import new_id
+from tertulia.domain.models import ModelSettings
 from tertulia.domain.parts import FilePart, TextPart, ToolResultPart
+from tertulia.domain.runs import OnBusy
+from tertulia.domain.users import Claim
 from tertulia.runs.quick_start import QuickRun, QuickStart
 from tertulia.runs.send import NewConversation, Send, user_says
 from tertulia.runs.service import RunService
@@ -184,3 +190,31 @@ async def test_labels_are_forgotten_when_there_are_many(quick: QuickStart, ana: 
     assert await start(quick, ana, where) is None
     quick.learn(quick.models.default)
     assert await start(quick, ana, where) is not None
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        Send.of_text("Hi"),
+        Send(messages=[user_says("Hi")], model_type="no:such"),
+        Send(messages=[user_says("Hi")], settings=ModelSettings(response_format={})),
+        Send(messages=[user_says("Hi")], settings=ModelSettings(tool_choice="")),
+        Send(messages=[user_says("Hi")], parent_id=new_id()),
+        Send(messages=[user_says("Hi")], on_busy=OnBusy.QUEUE),
+        Send(),
+    ],
+)
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_nothing_is_started_by_a_claim_that_does_not_hold(
+    service: RunService, quick: QuickStart, ana: Talker, send: Send, *, leaves: bool, keyed: bool
+) -> None:
+    where, user_id = await place_of(ana), await user_of(ana)
+    assert quick.models is service.models
+    idempotent = IdempotentRequest(str(new_id()), b"") if keyed else None
+    claim = Claim(user_id, session_id=new_id(), expires_at=datetime(2999, 1, 1, tzinfo=UTC))
+    if leaves:
+        service = replace(service, executor=replace(service.executor, max_runs=0))
+    with pytest.raises(Unauthenticated):
+        await service.start(where, send, user_id=user_id, idempotent=idempotent, claim=claim)
+    assert not await service.list(where, user_id=user_id, limit=5)

@@ -85,8 +85,8 @@ class AuthService:
     async def authenticate(self, token: str) -> Caller:
         """Return who a bearer token stands for: an access token or an API key. One statement.
 
-        The one place where credentials are judged, for headers and sockets alike. Ask it again
-        now and then about a connection that stays open.
+        Ask it again now and then about a connection that stays open. Sessions are judged in
+        `storage.repositories.claims`, for this and for those whom `asker` leaves to be proven.
 
         Raises:
             Unauthenticated: It is malformed, forged, expired or revoked.

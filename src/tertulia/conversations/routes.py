@@ -65,7 +65,7 @@ async def create_conversation(
     "", response_model=list[ConversationResponse], openapi_extra=CONVERSATION_PAGES.documented
 )
 async def list_conversations(
-    wanted: WantedConversations, asker: CurrentAsker, request: Request
+    asker: CurrentAsker, wanted: WantedConversations, request: Request
 ) -> Response:
     """List your conversations, newest first; `Link: rel="next"` leads to the next page."""
     page = await _conversations(request).list(
@@ -103,8 +103,8 @@ async def get_conversation(
 async def list_messages(
     *,
     conversation_id: UUID,
-    wanted: WantedMessages,
     asker: CurrentAsker,
+    wanted: WantedMessages,
     request: Request,
 ) -> Response:
     """List messages: of all branches in the order in which they were stored, or of one branch.

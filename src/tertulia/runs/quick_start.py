@@ -46,8 +46,14 @@ class QuickStart:
 
     def is_sure(self, where: UUID | NewConversation, send: Send) -> bool:
         """Whether `start` refuses nothing before its statement, which proves a claim."""
-        is_checked = send.model_type or send.settings.tool_choice or send.settings.response_format
-        return isinstance(where, UUID) and _is_plain(send) and not is_checked
+        told = send.settings
+        return (
+            isinstance(where, UUID)
+            and _is_plain(send)
+            and send.model_type is None
+            and told.tool_choice is None
+            and told.response_format is None
+        )
 
     async def start(
         self,
@@ -60,8 +66,8 @@ class QuickStart:
     ) -> QuickRun | None:
         """Store what is sent and the run that answers it, to be executed here.
 
-        None, and nothing is stored, where there is more to it; then the long way says what, and
-        has to prove the claim.
+        None, and nothing is stored, where there is more to it; then the long way says what. It
+        proves the claim, too: whether that was done here depends on how far this came.
 
         Raises:
             ModelNotFound: `send.model_type` is not on offer.

@@ -119,6 +119,7 @@ class RunService:
             idempotent=idempotent,
             also_temporary=also_temporary,
             owner=None if leaves else self.process_id,
+            claim=claim,
         )
 
     async def _start(
@@ -131,9 +132,12 @@ class RunService:
         idempotent: IdempotentRequest | None,
         also_temporary: bool,
         owner: UUID | None,
+        claim: Claim | None,
     ) -> Started:
         """Do all that a start may be, step by step, in one transaction."""
         async with self.database.transaction() as work:
+            if claim is not None:
+                await work.sessions.authenticate(claim)
             earlier = await work.idempotency.claim(idempotent, user_id=user_id, resource_id=run_id)
             if earlier is not None:
                 return Started(await work.runs.get(earlier, user_id=user_id), is_replay=True)

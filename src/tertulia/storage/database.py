@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 class DatabaseLimits:
     """How long anything may take, so that no answer takes longer than seven seconds.
 
-    Waiting for a turn (twice: to know who asks, and to do what was asked), connecting and one stuck
+    Waiting for a turn (twice, where who asks is asked by itself), connecting and one stuck
     statement are what a request can wait for; the first fault ends it.
     """
 
@@ -160,7 +160,7 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[UnitOfWork]:
-        """Run one statement that changes something: a transaction in one round trip.
+        """Run one statement that changes something, if it finds what: a transaction of its own.
 
         Raises:
             OutcomeUnknown: The connection broke before the answer came.

@@ -55,7 +55,25 @@ async def list_messages(work: UnitOfWork, id_: UUID, claim: Claim) -> object:
     return await work.messages.list(id_, user_id=claim.user_id, limit=5, claim=claim)
 
 
+async def list_backwards(work: UnitOfWork, id_: UUID, claim: Claim) -> object:
+    return await work.messages.list(
+        id_, user_id=claim.user_id, limit=5, newest_first=True, claim=claim
+    )
+
+
 async def list_branch(work: UnitOfWork, id_: UUID, claim: Claim) -> object:
+    return await work.messages.list_branch(
+        id_, tip_id=id_, user_id=claim.user_id, limit=5, claim=claim
+    )
+
+
+async def list_branch_backwards(work: UnitOfWork, id_: UUID, claim: Claim) -> object:
+    return await work.messages.list_branch(
+        id_, tip_id=id_, user_id=claim.user_id, limit=5, newest_first=True, claim=claim
+    )
+
+
+async def list_no_branch(work: UnitOfWork, id_: UUID, claim: Claim) -> object:
     return await work.messages.list_branch(
         id_, tip_id=new_id(), user_id=claim.user_id, limit=5, claim=claim
     )
@@ -90,8 +108,11 @@ async def start(work: UnitOfWork, id_: UUID, claim: Claim) -> object:
     )
 
 
-FINDING: tuple[Question, ...] = (list_conversations, get_conversation, append, start)
-ALL: tuple[Question, ...] = (*FINDING, list_none, list_messages, list_branch)
+FINDING: tuple[Question, ...] = (
+    *(list_conversations, get_conversation, append, start),
+    *(list_messages, list_backwards, list_branch, list_branch_backwards),
+)
+ALL: tuple[Question, ...] = (*FINDING, list_none, list_no_branch)
 
 
 def name(question: Question) -> str:
@@ -107,6 +128,16 @@ async def log_in(database: Database, user_id: UUID) -> Claim:
     return Claim(user_id, session_id, LATER)
 
 
+async def talk(database: Database, user_id: UUID) -> UUID:
+    """Return a conversation of the user's with one message, which has its id."""
+    id_ = (await new_conversation(database, user_id)).id
+    async with database.reading() as work:
+        assert await work.messages.append_at_head(
+            id_, conversation_id=id_, user_id=user_id, role=Role.USER, content="first"
+        )
+    return id_
+
+
 async def contents(database: Database, conversation_id: UUID) -> list[str]:
     async with database.reading() as work:
         return [row.content for row in await work.connection.all(_CONTENTS, id=conversation_id)]
@@ -117,23 +148,23 @@ async def test_a_claim_is_proven_by_the_statement_that_it_comes_with(
     database: Database, ask: Question
 ) -> None:
     user_id = await new_user(database)
-    conversation = await new_conversation(database, user_id)
+    conversation_id = await talk(database, user_id)
     claim = await log_in(database, user_id)
     statements: list[str] = []
     async with database.reading() as work:
         with work.connection.driver.query_logger(lambda record: statements.append(record.query)):
-            assert await ask(work, conversation.id, claim)
+            assert await ask(work, conversation_id, claim)
             await asyncio.sleep(0)  # the driver tells of them when it has its turn
     assert len(statements) == 1
 
 
-@pytest.mark.parametrize("ask", [list_none, list_messages, list_branch], ids=name)
+@pytest.mark.parametrize("ask", [list_none, list_no_branch], ids=name)
 async def test_who_finds_nothing_is_proven_all_the_same(database: Database, ask: Question) -> None:
     user_id = await new_user(database)
-    conversation = await new_conversation(database, user_id)
+    conversation_id = await talk(database, user_id)
     claim = await log_in(database, user_id)
     async with database.reading() as work:
-        assert not await ask(work, conversation.id, claim)
+        assert not await ask(work, conversation_id, claim)
 
 
 @pytest.mark.parametrize("how", ENDS)
@@ -142,48 +173,48 @@ async def test_a_login_that_has_ended_opens_and_changes_nothing(
     database: Database, ask: Question, how: str
 ) -> None:
     user_id = await new_user(database)
-    conversation = await new_conversation(database, user_id)
+    conversation_id = await talk(database, user_id)
     claim = await log_in(database, user_id)
     async with database.reading() as work:
         await work.connection.run(ENDS[how], user_id=user_id)
         with pytest.raises(UserInactive if how == "closed" else Unauthenticated):
-            await ask(work, conversation.id, claim)
-    assert await contents(database, conversation.id) == []
+            await ask(work, conversation_id, claim)
+    assert await contents(database, conversation_id) == ["first"]
 
 
 @pytest.mark.parametrize("ask", ALL, ids=name)
 async def test_a_token_that_has_ended_opens_nothing(database: Database, ask: Question) -> None:
     user_id = await new_user(database)
-    conversation = await new_conversation(database, user_id)
+    conversation_id = await talk(database, user_id)
     claim = await log_in(database, user_id)
     ended = Claim(user_id, claim.session_id, datetime(2020, 1, 1, tzinfo=UTC))
     async with database.reading() as work:
         with pytest.raises(Unauthenticated):
-            await ask(work, conversation.id, ended)
-    assert await contents(database, conversation.id) == []
+            await ask(work, conversation_id, ended)
+    assert await contents(database, conversation_id) == ["first"]
 
 
 @pytest.mark.parametrize("ask", ALL, ids=name)
 async def test_the_session_of_another_proves_nobody(database: Database, ask: Question) -> None:
     user_id, other = await new_user(database), await new_user(database)
-    conversation = await new_conversation(database, user_id)
+    conversation_id = await talk(database, user_id)
     session_id = (await log_in(database, other)).session_id
     async with database.reading() as work:
         with pytest.raises(Unauthenticated):
-            await ask(work, conversation.id, Claim(user_id, session_id, LATER))
-    assert await contents(database, conversation.id) == []
+            await ask(work, conversation_id, Claim(user_id, session_id, LATER))
+    assert await contents(database, conversation_id) == ["first"]
 
 
 async def test_what_is_anothers_is_missing_to_who_is_proven(database: Database) -> None:
     user_id, other = await new_user(database), await new_user(database)
-    conversation = await new_conversation(database, other)
+    conversation_id = await talk(database, other)
     claim = await log_in(database, user_id)
     async with database.reading() as work:
         with pytest.raises(ConversationNotFound):
-            await get_conversation(work, conversation.id, claim)
-        assert await append(work, conversation.id, claim) is None
-        assert await start(work, conversation.id, claim) is None
-    assert await contents(database, conversation.id) == []
+            await get_conversation(work, conversation_id, claim)
+        assert await append(work, conversation_id, claim) is None
+        assert await start(work, conversation_id, claim) is None
+    assert await contents(database, conversation_id) == ["first"]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ _CLAIMED = """
         AND CAST(:claimed_until AS timestamptz) > now()
 """
 _AUTHENTICATE = statement(f"SELECT {_USER}, {_IS_LIVE} AS is_live {_CLAIMED}")
+# The same as `authenticate` asks of a row: who adds a condition adds it there, too.
 _CLAIMANT = f"""
     claimant AS MATERIALIZED (SELECT u.id {_CLAIMED} AND {_IS_LIVE} AND u.is_active)
 """

@@ -206,7 +206,7 @@ class ConversationRepository(Repository):
             after_at=after_at,
             after_id=after_id,
         )
-        return [_shown(row) for row in rows]
+        return [_shown(row) for row in rows[:limit]]
 
     async def lock(
         self, id_: UUID, *, user_id: UUID, also_temporary: bool = False
