@@ -24,7 +24,7 @@ from tertulia.conversations.schemas import (
 )
 from tertulia.conversations.service import ConversationService
 from tertulia.http.idempotency import REPLAYED, Idempotent
-from tertulia.http.paging import page_headers
+from tertulia.http.paging import Item, Page, page_headers
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
 
@@ -32,6 +32,10 @@ router = APIRouter(prefix="/conversations", tags=["conversations"])
 def _conversations(request: Request) -> ConversationService:
     # No dependency: each costs a route a tenth of a statement.
     return request.app.state.conversations
+
+
+def _shown(request: Request, page: Page[Item], items: bytes) -> Response:
+    return Response(items, media_type="application/json", headers=page_headers(request, page))
 
 
 # They are searched in this order, so what is asked for most comes first.
@@ -77,11 +81,7 @@ async def list_conversations(
         model_type=wanted.model_type,
         claim=asker.claim,
     )
-    return Response(
-        conversations_json(page.items),
-        media_type="application/json",
-        headers=page_headers(request, page),
-    )
+    return _shown(request, page, conversations_json(page.items))
 
 
 @router.get("/{conversation_id}")
@@ -121,11 +121,7 @@ async def list_messages(
         newest_first=wanted.newest_first,
         claim=asker.claim,
     )
-    return Response(
-        messages_json(page.items),
-        media_type="application/json",
-        headers=page_headers(request, page),
-    )
+    return _shown(request, page, messages_json(page.items))
 
 
 @router.post("/{conversation_id}/messages", status_code=status.HTTP_201_CREATED)

@@ -6,7 +6,6 @@ checksum tells a client that it has mangled one, nothing more.
 """
 
 import base64
-import functools
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from tertulia.domain.errors import Invalid
+from tertulia.http.query import read_once
 
 SKIP_MAX = 10_000
 """Rows; beyond, follow `Link: rel="next"`, which costs the same at any depth."""
@@ -68,9 +68,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INT64 = struct.Struct(">q")
 _UUID_BYTES = 16
-_REMEMBERED = 1024
-_REMEMBERED_BYTES = 256
-"""Of one query string; longer ones are read each time."""
 _REPLACED_PARAMETERS = frozenset({"cursor", "skip", "offset"})
 
 
@@ -133,9 +130,7 @@ def next_link(request: Request, cursor: str) -> str:
     path: the `Host` header belongs to the caller and is never repeated.
     """
     path = "/" + quote(str(request.scope["path"]).lstrip("/"), safe="/:@!$&'()*+,;=~")
-    query: bytes = request.scope["query_string"]
-    kept = (_kept_again if len(query) <= _REMEMBERED_BYTES else _kept)(query)
-    return f'<{path}?{kept}cursor={cursor}>; rel="next"'
+    return f'<{path}?{_kept(request.scope["query_string"])}cursor={cursor}>; rel="next"'
 
 
 def show_page(request: Request, response: Response, page: Page[Item]) -> Sequence[Item]:
@@ -150,14 +145,12 @@ def page_headers(request: Request, page: Page[Item]) -> Mapping[str, str]:
     return {} if cursor is None else {"Link": next_link(request, cursor)}
 
 
+@read_once
 def _kept(query: bytes) -> str:
     """Return a query without what says where to begin, to be gone on from."""
     given = parse_qsl(query.decode(), keep_blank_values=True)
     kept = urlencode([each for each in given if each[0] not in _REPLACED_PARAMETERS])
     return f"{kept}&" if kept else ""
-
-
-_kept_again = functools.lru_cache(_REMEMBERED)(_kept)
 
 
 def _checksum(payload: bytes) -> bytes:

@@ -21,6 +21,15 @@ _REMEMBERED_BYTES = 256
 """Of one string; longer ones are read each time."""
 
 
+def read_once(read: Callable[[bytes], Asked]) -> Callable[[bytes], Asked]:
+    """Return a function of a query string that remembers what `read` made of short ones.
+
+    What is made must not be changed by anybody.
+    """
+    read_again = functools.lru_cache(_REMEMBERED)(read)
+    return lambda query: (read_again if len(query) <= _REMEMBERED_BYTES else read)(query)
+
+
 class QueryReader(Generic[Asked]):
     """A dependency that gives a route what `page` makes of the query's parameters.
 
@@ -37,7 +46,7 @@ class QueryReader(Generic[Asked]):
             for name, parameter in inspect.signature(page).parameters.items()
         }
         self._model: type[BaseModel] = create_model(page.__name__, **fields)
-        self._read_again = functools.lru_cache(_REMEMBERED)(self._read)
+        self._read_once = read_once(self._read)
 
     async def __call__(self, request: Request) -> Asked:
         """Return what the request asks for.
@@ -46,8 +55,7 @@ class QueryReader(Generic[Asked]):
             RequestValidationError: A parameter is not what it should be; as FastAPI would say it.
             Invalid: As `page` says.
         """
-        query: bytes = request.scope["query_string"]
-        return (self._read_again if len(query) <= _REMEMBERED_BYTES else self._read)(query)
+        return self._read_once(request.scope["query_string"])
 
     @property
     def documented(self) -> dict[str, Any]:
