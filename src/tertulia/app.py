@@ -51,6 +51,7 @@ class Application:
             histories=_HISTORIES,
             writing_reads=(_GENERATION,),
             streams=_STREAMS,
+            until_ready=self._until_ready,
         )
         self._guarded = OpenAIErrors(self._guarded)
         if settings.cors_origins:
@@ -64,6 +65,10 @@ class Application:
         """The process has been told to stop. Call it in the event loop."""
         if self._services is not None:
             self._services.begin_drain()
+
+    async def _until_ready(self) -> None:
+        if self._services is not None:
+            await self._services.database.until_ready()
 
     def _routes(self) -> FastAPI:
         app = FastAPI(

@@ -7,6 +7,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.responses import StreamingResponse
 
+from tertulia.domain.errors import Overloaded
 from tertulia.http.guard import Guard, GuardLimits
 
 from .serving import client_of
@@ -20,6 +21,10 @@ def door() -> asyncio.Event:
 
 @pytest.fixture
 def app(door: asyncio.Event) -> Guard:
+    return Guard(waiting_api(door), limits=GuardLimits(waiting_requests=3))
+
+
+def waiting_api(door: asyncio.Event) -> FastAPI:
     api = FastAPI()
 
     @api.get("/wait")
@@ -40,7 +45,7 @@ def app(door: asyncio.Event) -> Guard:
         return "alive"
 
     assert all(map(callable, (wait, stream, health)))
-    return Guard(api, limits=GuardLimits(waiting_requests=3))
+    return api
 
 
 async def test_one_more_than_may_wait_is_turned_away_on_the_spot(
@@ -79,3 +84,32 @@ async def test_a_stream_that_has_begun_waits_no_more(app: Guard, door: asyncio.E
         door.set()
         answers = await asyncio.gather(*streams, late)
     assert [answer.status_code for answer in answers] == [200] * 4
+
+
+async def test_a_request_begins_when_what_stands_behind_is_ready_for_it(
+    door: asyncio.Event,
+) -> None:
+    ready = asyncio.Event()
+    door.set()
+
+    async def until_ready() -> None:
+        await ready.wait()
+
+    async with client_of(Guard(waiting_api(door), until_ready=until_ready)) as client:
+        waiting = asyncio.ensure_future(client.get("/wait"))
+        assert (await client.get("/health")).status_code == 200
+        assert not waiting.done()
+        ready.set()
+        assert (await waiting).status_code == 200
+
+
+async def test_a_request_that_nothing_will_be_ready_for_is_turned_away(
+    door: asyncio.Event,
+) -> None:
+    async def until_ready() -> None:
+        raise Overloaded
+
+    async with client_of(Guard(waiting_api(door), until_ready=until_ready)) as client:
+        refused = await client.get("/wait")
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert (await client.get("/health")).status_code == 200

@@ -95,3 +95,83 @@ async def test_a_turn_that_comes_when_nobody_waits_any_more_is_passed_on() -> No
     await asyncio.gather(holding, *waiting, return_exceptions=True)
     async with asyncio.timeout(10), turns:
         pass
+
+
+class TestACrowd:
+    """Those who are to begin only when few wait: with one turn, two."""
+
+    async def test_begins_in_its_order_and_only_while_the_line_is_short(self) -> None:
+        turns, served = Turns(1, stuck_s=5, wait_s=5), list[int]()
+        begun = most = 0
+
+        async def visit(number: int) -> None:
+            nonlocal begun, most
+            await turns.until_short()
+            begun += 1
+            most = max(most, begun)
+            async with turns:
+                await asyncio.sleep(0)
+            begun -= 1
+            served.append(number)
+
+        first = [asyncio.ensure_future(visit(number)) for number in range(50)]
+        await asyncio.sleep(0)
+        # They find no room in the order of the first, and stand behind them.
+        later = [asyncio.ensure_future(visit(number)) for number in range(50, 100)]
+        await asyncio.gather(*first, *later)
+        assert served == list(range(100))
+        # One has the turn, two wait, and one may have ended its turn and not have left.
+        assert most <= 4
+
+    async def test_goes_on_when_those_who_were_let_in_want_no_turn(self) -> None:
+        turns, begun = Turns(1, stuck_s=60, wait_s=60), asyncio.Event()
+        holding = asyncio.ensure_future(hold(turns, begun))
+        await begun.wait()
+        waiting = [asyncio.ensure_future(hold(turns, asyncio.Event())) for _ in range(2)]
+        await asyncio.sleep(0)
+        crowd = [asyncio.ensure_future(turns.until_short()) for _ in range(50)]
+        await asyncio.sleep(0.01)
+        assert not any(each.done() for each in crowd)
+        # Nobody's turn ends: one of those who wait for it leaves.
+        waiting[1].cancel()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*crowd)
+        for each in (holding, *waiting):
+            each.cancel()
+        await asyncio.gather(holding, *waiting, return_exceptions=True)
+
+    async def test_is_turned_away_with_those_in_the_line_when_that_is_stuck(self) -> None:
+        turns, begun = Turns(1, stuck_s=0.2, wait_s=60), asyncio.Event()
+        holding = asyncio.ensure_future(hold(turns, begun))
+        await begun.wait()
+        waiting = [asyncio.ensure_future(hold(turns, asyncio.Event())) for _ in range(2)]
+        await asyncio.sleep(0)
+        crowd = [asyncio.ensure_future(turns.until_short()) for _ in range(5)]
+        async with asyncio.timeout(10):
+            ends = await asyncio.gather(*waiting, *crowd, return_exceptions=True)
+        assert [type(end) for end in ends] == [Overloaded] * 7
+        await turns.until_short()
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
+
+    async def test_loses_nobodys_place_when_some_leave(self) -> None:
+        turns, begun = Turns(1, stuck_s=60, wait_s=60), asyncio.Event()
+        holding = asyncio.ensure_future(hold(turns, begun))
+        await begun.wait()
+
+        async def visit() -> None:
+            await turns.until_short()
+            async with turns:
+                pass
+
+        visits = [asyncio.ensure_future(visit()) for _ in range(30)]
+        await asyncio.sleep(0)
+        for each in visits[::2]:
+            each.cancel()
+        holding.cancel()
+        async with asyncio.timeout(10):
+            ends = await asyncio.gather(*visits, return_exceptions=True)
+        assert ends[1::2] == [None] * 15
+        assert all(isinstance(end, asyncio.CancelledError) for end in ends[::2])
+        async with asyncio.timeout(10), turns:
+            await turns.until_short()

@@ -8,16 +8,16 @@ ASGI: an answer streams through it untouched.
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import structlog
-from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from tertulia.domain.errors import OutcomeUnknown, Overloaded, TertuliaError, Unavailable
+from tertulia.http.answer import Answer
 from tertulia.http.body import (
     ClientLeft,
     announced_bytes,
@@ -30,7 +30,6 @@ from tertulia.http.body import (
 )
 from tertulia.http.errors import (
     Refused,
-    error_response,
     internal_error_response,
     refusal_response,
     response_for,
@@ -49,10 +48,7 @@ _MAY_HAVE_HAPPENED = (
 )
 _CLIENT_LEFT_STATUS = 499
 # nginx's name, in logs only, for a request whose client did not wait for the answer.
-_WS_POLICY_VIOLATION = 1008
 _WS_INTERNAL_ERROR = 1011
-_WS_ACCEPTED_STATUS = 101
-_WS_DECLINED_STATUS = 403
 _PATH_LOGGED_CHARS = 200
 _PATH_CHARS = "/:@!$&'()*+,;=~"
 # What a path may hold as it is (RFC 3986, section 3.3).
@@ -98,6 +94,8 @@ class Guard:
         writing_reads: Paths of GET requests that store something all the same.
         streams: Paths whose answers end when something else does, and of which there is no HEAD.
         docs_paths: Pages that load scripts and styles, and get a policy that lets them.
+        until_ready: Waits, or raises what is to be answered, while what stands behind has no use
+            for another request. Whether the process is alive is told without it.
     """
 
     def __init__(
@@ -110,6 +108,7 @@ class Guard:
         writing_reads: Sequence[str] = (),
         streams: re.Pattern[str] | None = None,
         docs_paths: Sequence[str] = ("/docs", "/docs/oauth2-redirect", "/redoc"),
+        until_ready: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._app = app
         self._limits = limits or GuardLimits()
@@ -118,9 +117,10 @@ class Guard:
         self._docs_paths = frozenset(docs_paths)
         self._writing_reads = frozenset(writing_reads)
         self._streams = streams
+        self._until_ready = until_ready
         self._histories_bytes = 0
         """Of the bodies larger than most may be that are being read or answered."""
-        self._waiting: set[_Answer] = set()
+        self._waiting: set[Answer] = set()
         """Answers that have not begun."""
         self._log: FilteringBoundLogger = structlog.get_logger("tertulia.http")
 
@@ -132,7 +132,7 @@ class Guard:
         request_id = request_id_of(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         headers = AnswerHeaders(scope, request_id, docs_paths=self._docs_paths)
-        answer = _Answer(send, headers, self._waiting)
+        answer = Answer(send, headers, self._waiting)
         started = time.perf_counter()
         method: str = scope.get("method", "WEBSOCKET")
         if method == "HEAD" and not (self._streams and self._streams.fullmatch(scope["path"])):
@@ -147,7 +147,7 @@ class Guard:
             finally:
                 self._log_access(method, scope, answer, time.perf_counter() - started)
 
-    async def _serve_http(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _serve_http(self, scope: Scope, receive: Receive, answer: Answer) -> None:
         limits = self._limits
         length = announced_bytes(scope) if self._takes_history(scope) else 0
         large_bytes = length if limits.body_bytes < length <= limits.history_bytes else 0
@@ -158,7 +158,7 @@ class Guard:
             self._histories_bytes -= large_bytes
 
     async def _read_and_answer(
-        self, scope: Scope, receive: Receive, answer: "_Answer", *, large_bytes: int
+        self, scope: Scope, receive: Receive, answer: Answer, *, large_bytes: int
     ) -> None:
         try:
             body = await self._read(scope, receive, large_bytes=large_bytes)
@@ -185,7 +185,7 @@ class Guard:
         finally:
             self._waiting.discard(answer)
 
-    async def _answer_in_time(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _answer_in_time(self, scope: Scope, receive: Receive, answer: Answer) -> None:
         """Serve, but give up what has not begun to answer in time.
 
         Raises:
@@ -196,6 +196,8 @@ class Guard:
         try:
             async with deadline:
                 answer.start_limit = deadline
+                if self._until_ready is not None and scope["path"] != _ALIVE_PATH:
+                    await self._until_ready()
                 await self._app(scope, receive, answer.send)
         except TimeoutError:
             if not deadline.expired():
@@ -235,7 +237,7 @@ class Guard:
         return scope["path"].startswith(self._histories)
 
     async def _refuse_unread(
-        self, refusal: Refused, scope: Scope, receive: Receive, answer: "_Answer"
+        self, refusal: Refused, scope: Scope, receive: Receive, answer: Answer
     ) -> None:
         """Answer at once though a body may still be on its way, then close the connection."""
         response = refusal_response(refusal)
@@ -248,7 +250,7 @@ class Guard:
             await discard_body(receive, deadline_s=self._limits.linger_s)
         await answer.finish()
 
-    async def _fail(self, error: Exception, answer: "_Answer") -> None:
+    async def _fail(self, error: Exception, answer: Answer) -> None:
         """Answer an exception that nobody handled, or cut an answer that it has spoilt.
 
         An answer that has begun is left unfinished: the server closes its connection, so the
@@ -262,7 +264,7 @@ class Guard:
         if answer.status is None:
             await answer.give(internal_error_response())
 
-    async def _serve_websocket(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _serve_websocket(self, scope: Scope, receive: Receive, answer: Answer) -> None:
         answer.can_decline = "websocket.http.response" in (scope.get("extensions") or {})
         try:
             check_target(scope, limit_bytes=self._limits.target_bytes)
@@ -279,7 +281,7 @@ class Guard:
             elif not answer.is_closed:
                 await answer.close(_WS_INTERNAL_ERROR, "internal_error")
 
-    def _log_access(self, method: str, scope: Scope, answer: "_Answer", duration_s: float) -> None:
+    def _log_access(self, method: str, scope: Scope, answer: Answer, duration_s: float) -> None:
         # The route's pattern where there is one; never the query, which may hold a prompt.
         route = getattr(scope.get("route"), "path", None) or _encoded_path(scope)
         self._log.info(
@@ -294,103 +296,3 @@ class Guard:
 def _encoded_path(scope: Scope) -> str:
     path: str = scope["path"][:_PATH_LOGGED_CHARS]
     return quote(path, safe=_PATH_CHARS, errors="replace")[:_PATH_LOGGED_CHARS]
-
-
-class _Answer:
-    """The way back to the client: completes headers and remembers how far the answer is."""
-
-    __slots__ = (
-        "_headers",
-        "_send",
-        "_waiting",
-        "can_decline",
-        "is_closed",
-        "is_finished",
-        "start_limit",
-        "status",
-    )
-
-    def __init__(self, send: Send, headers: AnswerHeaders, waiting: "set[_Answer]") -> None:
-        self._send = send
-        self._headers = headers
-        self._waiting = waiting
-        self.start_limit: asyncio.Timeout | None = None
-        """Lifted when the answer begins."""
-        self.status: int | None = None
-        """None until the answer has begun; 101 for an accepted WebSocket."""
-        self.is_finished = False
-        self.is_closed = False
-        """Whether a WebSocket has been closed from this side."""
-        self.can_decline = False
-        """Whether the server lets a WebSocket's handshake be answered in words."""
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether the answer has begun and not ended."""
-        return self.status is not None and not self.is_finished
-
-    async def send(self, message: Message) -> None:
-        """Pass on what the application sends."""
-        match message["type"]:
-            case "http.response.body":
-                await self._send(message)
-                self.is_finished = not message.get("more_body", False)
-                return
-            case "http.response.start" | "websocket.http.response.start":
-                self.status = message["status"]
-                self.take_time()
-                headers = self._headers.complete(message.get("headers", ()))
-                message = {**message, "headers": headers}
-            case "websocket.accept":
-                self.status = _WS_ACCEPTED_STATUS
-                headers = [*message.get("headers", ()), self._headers.request_id]
-                message = {**message, "headers": headers}
-            case "websocket.close" if self.status is None and self.can_decline:
-                # Closed before it was accepted: there is no such route.
-                await self.decline(error_response(404, "route_not_found", "Not Found"))
-                return
-            case "websocket.close":
-                self.is_closed = True
-                self.status = self.status or _WS_DECLINED_STATUS
-            case _:
-                pass
-        await self._send(message)
-
-    def take_time(self) -> None:
-        """Let the answer begin whenever it will: what it waits for now has limits of its own."""
-        self._waiting.discard(self)
-        if self.start_limit is not None and not self.start_limit.expired():
-            self.start_limit.reschedule(None)
-
-    async def give(self, response: Response) -> None:
-        """Send a whole answer of the guard's own."""
-        await self.start(response)
-        await self.finish()
-
-    async def start(self, response: Response) -> None:
-        """Send an answer of the guard's own, and leave the exchange open."""
-        status, headers = response.status_code, response.raw_headers
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        body = bytes(response.body)
-        await self.send({"type": "http.response.body", "body": body, "more_body": True})
-
-    async def finish(self) -> None:
-        """End the exchange."""
-        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close a WebSocket."""
-        await self.send({"type": "websocket.close", "code": code, "reason": reason})
-
-    async def decline(self, response: Response) -> None:
-        """Answer a WebSocket's handshake with an error, if the server can; else without a word."""
-        if not self.can_decline:
-            await self.close(_WS_POLICY_VIOLATION, "")
-            return
-        self.is_closed = True
-        status, headers = response.status_code, response.raw_headers
-        start = {"type": "websocket.http.response.start", "status": status, "headers": headers}
-        await self.send(start)
-        await self._send({"type": "websocket.http.response.body", "body": bytes(response.body)})
-        # Uvicorn takes the handshake for unanswered until its connection is closed, a round later.
-        await asyncio.sleep(0)

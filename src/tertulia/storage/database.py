@@ -128,6 +128,14 @@ class Database:
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             self._pool.terminate()
 
+    async def until_ready(self) -> None:
+        """Wait while many wait for a connection; before work that ends in needing one.
+
+        Raises:
+            Overloaded: It is not to be expected soon.
+        """
+        await self._turns.until_short()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[UnitOfWork]:
         """Commit when the block ends, roll back when it raises. Never nested.
