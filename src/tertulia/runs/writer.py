@@ -64,7 +64,8 @@ class EventWriter:
         default_factory=dict[LiveRun, Sequence[RunEvent]]
     )
     """Events that are numbered and wait for a run that somebody had locked."""
-    _dirty: set[LiveRun] = field(default_factory=set[LiveRun])
+    _dirty: dict[LiveRun, None] = field(default_factory=dict[LiveRun, None])
+    """Those who have said something, in that order: who is heard first is shown first."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _pace: Pace = field(default_factory=Pace)
     _stored: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,7 +74,7 @@ class EventWriter:
 
     def heard(self, live: LiveRun, *, is_first: bool = False) -> None:
         """The run has said something, or ended: store it soon; its first word at once."""
-        self._dirty.add(live)
+        self._dirty.setdefault(live)
         self._wake.set()
         if is_first:
             self._pace.hurry()
@@ -92,7 +93,7 @@ class EventWriter:
 
     async def flush(self, runs: Collection[LiveRun]) -> None:
         """Wait until everything that these runs have said is stored or lost."""
-        while not (self._dirty | self._writing).isdisjoint(runs):
+        while not (self._dirty.keys() | self._writing).isdisjoint(runs):
             await self._stored.wait()
 
     async def run(self) -> None:
@@ -106,7 +107,7 @@ class EventWriter:
     async def _write_batch(self) -> int:
         """Store and show what was said; return of how many runs."""
         self._wake.clear()
-        dirty, self._dirty = self._dirty, set()
+        dirty, self._dirty = self._dirty, {}
         postponed, self._postponed = self._postponed, {}
         batch = [
             _Share(live, [*postponed.get(live, ()), *live.take_events()], live.outcome)
