@@ -1,0 +1,100 @@
+"""Other products that keep conversations, on the same PostgreSQL."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeAlias
+
+from benchmarks.bench import Bench, Findings, Target
+from benchmarks.cells import cell
+from benchmarks.figures import Sample, cpu
+from benchmarks.peers import aegra
+from benchmarks.peers.contender import ITEMS, MESSAGES, Contender
+from benchmarks.people import Crowd, message_text
+from benchmarks.requests import get, post
+from benchmarks.stage import Server
+
+_PRODUCT = "Tertulia"
+_Ask: TypeAlias = Callable[[Contender, int], list[str]]
+"""How requests are made, for so many connections."""
+_KINDS: Mapping[str, _Ask] = MappingProxyType(
+    {
+        f"list of {ITEMS}": lambda contender, _: contender.listing(),
+        f"{MESSAGES} messages": lambda contender, _: contender.pages(),
+        # Last: it makes conversations, which lists would have to look through.
+        "append": lambda contender, connections: contender.appends(connections),
+    }
+)
+_ROWS = MappingProxyType({aegra.NAME: ("22a", "22b", "22c")})
+"""The goals against each peer, in the order of the kinds."""
+_APPENDED = {"role": "user", "content": message_text(MESSAGES + 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Ours:
+    """The product itself, asked in the same way."""
+
+    bench: Bench
+    server: Server
+    crowd: Crowd
+
+    @property
+    def more_and_less(self) -> str:
+        return (
+            f"{_PRODUCT} checks each time with its database that the token's session is not "
+            "revoked; a page is one of a cursor's; an append stores one message."
+        )
+
+    def listing(self) -> list[str]:
+        return [get(f"/conversations?limit={ITEMS}", self.crowd.token())]
+
+    def pages(self) -> list[str]:
+        crowd, token = self.crowd, self.crowd.token()
+        return [
+            get(f"/conversations/{crowd.conversation_id(0, each)}/messages?limit={MESSAGES}", token)
+            for each in range(ITEMS)
+        ]
+
+    def appends(self, count: int) -> list[str]:
+        crowd = self.bench.stage.people.crowd(users=1, conversations=count, messages=MESSAGES)
+        paths = [
+            f"/conversations/{crowd.conversation_id(0, each)}/messages" for each in range(count)
+        ]
+        return [post(path, _APPENDED, crowd.token()) for path in paths]
+
+
+@cell("peers", on_request=True)
+def measure_peers(bench: Bench) -> Findings:
+    """A list of ten, a page of twenty messages and an append, beside other products."""
+    findings = Findings()
+    with ExitStack() as ended:
+        crowd = bench.stage.people.crowd(users=1, conversations=ITEMS, messages=MESSAGES)
+        contenders: dict[str, Contender] = {
+            _PRODUCT: _Ours(bench, bench.stage.product(), crowd),
+            aegra.NAME: ended.enter_context(aegra.started(bench)),
+        }
+        for number, (title, ask) in enumerate(_KINDS.items()):
+            compared = [
+                bench.rounds(
+                    f"{title}, c={connections}",
+                    {
+                        name: _target(bench, contender, ask, connections)
+                        for name, contender in contenders.items()
+                    },
+                )
+                for connections in bench.size((1, 16), (16,))
+            ]
+            findings.comparisons += compared
+            for peer, rows in _ROWS.items():
+                findings.judge(rows[number], compared[-1].ratio(peer, _PRODUCT, cpu))
+        findings.notes += [contender.more_and_less for contender in contenders.values()]
+    return findings
+
+
+def _target(bench: Bench, contender: Contender, ask: _Ask, connections: int) -> Target:
+    def measured() -> Sample:
+        requests = ask(contender, connections)
+        return bench.asking(contender.server, requests, connections)()
+
+    return measured
