@@ -144,10 +144,11 @@ def message_text(seq: int, chars: int = MESSAGE_CHARS) -> str:
     return f"{seq} {text * (chars // 100 + 1)}"[:length]
 
 
-def settle(sql: psycopg.Connection) -> None:
-    """Have what was stored looked at and written, so that it is not done while others measure."""
-    sql.execute("VACUUM ANALYZE")
-    sql.execute("CHECKPOINT")
+def settle(dsn: str) -> None:
+    """Have what was stored in a database looked at and written: not while it is measured."""
+    with psycopg.connect(dsn, autocommit=True) as sql:
+        sql.execute("VACUUM ANALYZE")
+        sql.execute("CHECKPOINT")
 
 
 class People:
@@ -200,4 +201,4 @@ class People:
             sql.execute("SET session_replication_role = replica")
             for statement in statements:
                 sql.execute(statement.encode(), values)
-            settle(sql)
+        settle(dsn)

@@ -4,29 +4,28 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeAlias
 
 from benchmarks.bench import Bench, Findings, Target
 from benchmarks.cells import cell
 from benchmarks.figures import Sample, cpu
-from benchmarks.peers import aegra
-from benchmarks.peers.contender import ITEMS, MESSAGES, Contender
+from benchmarks.peers import aegra, open_webui
+from benchmarks.peers.contender import APPENDED_TO, ITEMS, MESSAGES, Contender
 from benchmarks.people import Crowd, message_text
 from benchmarks.requests import get, post
 from benchmarks.stage import Server
 
 _PRODUCT = "Tertulia"
-_Ask: TypeAlias = Callable[[Contender, int], list[str]]
-"""How requests are made, for so many connections."""
-_KINDS: Mapping[str, _Ask] = MappingProxyType(
+_KINDS: Mapping[str, Callable[[Contender], list[str]]] = MappingProxyType(
     {
-        f"list of {ITEMS}": lambda contender, _: contender.listing(),
-        f"{MESSAGES} messages": lambda contender, _: contender.pages(),
+        f"list of {ITEMS}": lambda contender: contender.listing(),
+        f"{MESSAGES} messages": lambda contender: contender.pages(),
         # Last: it makes conversations, which lists would have to look through.
-        "append": lambda contender, connections: contender.appends(connections),
+        "append": lambda contender: contender.appends(),
     }
 )
-_ROWS = MappingProxyType({aegra.NAME: ("22a", "22b", "22c")})
+_ROWS = MappingProxyType(
+    {aegra.NAME: ("22a", "22b", "22c"), open_webui.NAME: ("22d", "22e", "22f")}
+)
 """The goals against each peer, in the order of the kinds."""
 _APPENDED = {"role": "user", "content": message_text(MESSAGES + 1)}
 
@@ -42,8 +41,9 @@ class _Ours:
     @property
     def more_and_less(self) -> str:
         return (
-            f"{_PRODUCT} checks each time with its database that the token's session is not "
-            "revoked; a page is one of a cursor's; an append stores one message."
+            f"{_PRODUCT} asks its database each time whether the session goes on. Its list says "
+            "how many messages there are. A page is twenty messages of however many, an append "
+            "one row and the conversation's; the answer is the message."
         )
 
     def listing(self) -> list[str]:
@@ -56,10 +56,11 @@ class _Ours:
             for each in range(ITEMS)
         ]
 
-    def appends(self, count: int) -> list[str]:
-        crowd = self.bench.stage.people.crowd(users=1, conversations=count, messages=MESSAGES)
+    def appends(self) -> list[str]:
+        crowd = self.bench.stage.people.crowd(users=1, conversations=APPENDED_TO, messages=MESSAGES)
         paths = [
-            f"/conversations/{crowd.conversation_id(0, each)}/messages" for each in range(count)
+            f"/conversations/{crowd.conversation_id(0, each)}/messages"
+            for each in range(APPENDED_TO)
         ]
         return [post(path, _APPENDED, crowd.token()) for path in paths]
 
@@ -73,13 +74,14 @@ def measure_peers(bench: Bench) -> Findings:
         contenders: dict[str, Contender] = {
             _PRODUCT: _Ours(bench, bench.stage.product(), crowd),
             aegra.NAME: ended.enter_context(aegra.started(bench)),
+            open_webui.NAME: ended.enter_context(open_webui.started(bench)),
         }
-        for number, (title, ask) in enumerate(_KINDS.items()):
+        for number, (title, requests_for) in enumerate(_KINDS.items()):
             compared = [
                 bench.rounds(
-                    f"{title}, c={connections}",
+                    f"{title} beside peers, c={connections}",
                     {
-                        name: _target(bench, contender, ask, connections)
+                        name: _target(bench, contender, requests_for, connections)
                         for name, contender in contenders.items()
                     },
                 )
@@ -92,9 +94,14 @@ def measure_peers(bench: Bench) -> Findings:
     return findings
 
 
-def _target(bench: Bench, contender: Contender, ask: _Ask, connections: int) -> Target:
+def _target(
+    bench: Bench,
+    contender: Contender,
+    requests_for: Callable[[Contender], list[str]],
+    connections: int,
+) -> Target:
     def measured() -> Sample:
-        requests = ask(contender, connections)
-        return bench.asking(contender.server, requests, connections)()
+        requests = requests_for(contender)
+        return bench.asking(contender.server, requests, connections, in_turns=True)()
 
     return measured

@@ -9,15 +9,20 @@ from typing import Any
 import psycopg
 
 from benchmarks.bench import Bench
-from benchmarks.peers.contender import ITEMS, MESSAGES
+from benchmarks.peers.contender import APPENDED_TO, ITEMS, MESSAGES
 from benchmarks.peers.environments import python_with
 from benchmarks.people import message_text, settle
 from benchmarks.requests import call, get, post
 from benchmarks.stage import Server
 
 NAME = "aegra-api 0.6.0"
-# SQLAlchemy 2.1 brings greenlet no longer by itself, and this version does not ask for it.
-_REQUIREMENTS = ("aegra-api==0.6.0", "greenlet")
+_REQUIREMENTS = (
+    "aegra-api==0.6.0",
+    # SQLAlchemy 2.1 brings it no longer by itself, and this version does not ask for it.
+    "greenlet",
+    # uvicorn's fast parts (httptools, uvloop), which it does not ask for either: in its favour.
+    "uvicorn[standard]",
+)
 _POOL = "16"
 _GRAPH = "chat"
 _NODE = "model"
@@ -57,9 +62,9 @@ class Aegra:
     def more_and_less(self) -> str:
         """What it does more and less."""
         return (
-            f"{NAME} asks nobody who they are. Its list is `POST /threads/search`, which knows "
-            "nothing of messages; a page is all of a thread's state; an append is a new "
-            "checkpoint, which stores all messages again (`POST /threads/{id}/state`)."
+            f"{NAME} asks nobody who they are. Its list (`POST /threads/search`) does not say how "
+            "many messages there are. A page is all of a thread's state, an append a new "
+            "checkpoint, which stores all messages once more (`/threads/{id}/state`)."
         )
 
     def listing(self) -> list[str]:
@@ -70,11 +75,11 @@ class Aegra:
         """Return requests for the state of each thread."""
         return [get(f"/threads/{thread}/state") for thread in self.threads]
 
-    def appends(self, count: int) -> list[str]:
+    def appends(self) -> list[str]:
         """Return requests that add to the state of new threads."""
         body = _update([_message(MESSAGES + 1)])
-        made = [_new_thread(self.server) for _ in range(count)]
-        _settle(self.dsn)
+        made = [_new_thread(self.server) for _ in range(APPENDED_TO)]
+        settle(self.dsn)
         return [post(f"/threads/{thread}/state", body) for thread in made]
 
 
@@ -82,7 +87,7 @@ class Aegra:
 def started(bench: Bench) -> Generator[Aegra]:
     """Install it, run it and fill it."""
     stage = bench.stage
-    python = python_with("aegra-api", _REQUIREMENTS, versions=">=3.11,<3.13", say=bench.say)
+    python = python_with("aegra-api", _REQUIREMENTS, "160 MB", bench.say)
     dsn = stage.other_database("aegra")
     with psycopg.connect(dsn, autocommit=True) as sql:
         for statement in _NO_EXTENSION:
@@ -106,7 +111,7 @@ def started(bench: Bench) -> Generator[Aegra]:
         assert len(listed) == ITEMS, listed
         state = call(server.port, "GET", f"/threads/{threads[0]}/state", None)
         assert len(state["values"]["messages"]) == MESSAGES, state
-        _settle(dsn)
+        settle(dsn)
         yield Aegra(server, dsn, threads)
 
 
@@ -127,8 +132,3 @@ def _update(messages: list[dict[str, str]]) -> dict[str, Any]:
 
 def _message(seq: int) -> dict[str, str]:
     return {"type": "human" if seq % 2 else "ai", "content": message_text(seq)}
-
-
-def _settle(dsn: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as sql:
-        settle(sql)

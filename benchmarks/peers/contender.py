@@ -6,6 +6,8 @@ from benchmarks.stage import Server
 
 ITEMS, MESSAGES = 10, 20
 """Conversations of a user, and messages in each."""
+APPENDED_TO = 100
+"""Conversations that messages are appended to in turn: so many that none grows much meanwhile."""
 
 
 class Contender(Protocol):
@@ -29,6 +31,6 @@ class Contender(Protocol):
         """Return requests for the twenty messages, one for each conversation."""
         ...
 
-    def appends(self, count: int) -> list[str]:
+    def appends(self) -> list[str]:
         """Return requests that append, each to a conversation of twenty messages made for it."""
         ...

@@ -7,12 +7,14 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+_VERSIONS = ">=3.11,<3.13"
+"""Of Python, which all of them can do with."""
 _COMPLETE = "complete"
 """The file that says that nothing is missing."""
 
 
 def python_with(
-    name: str, requirements: Sequence[str], *, versions: str, say: Callable[[str], None]
+    name: str, requirements: Sequence[str], size: str, say: Callable[[str], None]
 ) -> Path:
     """Return the Python of an environment that has these, made if it is not in the cache.
 
@@ -22,21 +24,22 @@ def python_with(
     Args:
         name: Of the directory.
         requirements: As an installer reads them.
-        versions: Of Python, which it may be.
-        say: Tells whoever waits.
+        size: Of it all, for whoever waits.
+        say: Tells them.
 
     Raises:
         RuntimeError: There is no `uv`, or it fails.
     """
-    wanted = "\n".join([versions, *requirements])
+    wanted = "\n".join([_VERSIONS, *requirements])
     directory = _cache() / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
     python = directory / "bin" / "python"
     if not (directory / _COMPLETE).exists() or not python.exists():
-        say(f"  installing {', '.join(requirements)} into {directory}, where it stays")
+        say(f"  installing {', '.join(requirements)} ({size})")
+        say(f"  into {directory}, where it stays")
         # What an interrupted run left is of no use.
         shutil.rmtree(directory, ignore_errors=True)
         directory.parent.mkdir(parents=True, exist_ok=True)
-        _uv("venv", "--quiet", "--python", versions, str(directory))
+        _uv("venv", "--quiet", "--python", _VERSIONS, str(directory))
         _uv("pip", "install", "--python", str(python), *requirements)
         (directory / _COMPLETE).write_text(wanted + "\n")
     return python
