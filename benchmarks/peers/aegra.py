@@ -20,7 +20,7 @@ _REQUIREMENTS = (
     "aegra-api==0.6.0",
     # SQLAlchemy 2.1 brings it no longer by itself, and this version does not ask for it.
     "greenlet",
-    # uvicorn's fast parts (httptools, uvloop), which it does not ask for either: in its favour.
+    # uvicorn's parts in C (httptools, uvloop), which it does not ask for either: in its favour.
     "uvicorn[standard]",
 )
 _POOL = "16"

@@ -33,6 +33,7 @@ class _Told(Server):
 def main() -> None:
     """Serve the application that is named on a free port until told to stop."""
     end_with_parent()
+    # Named, as where the product and its yardsticks serve: small answers are sent at once.
     listening = socket.socket(proto=socket.IPPROTO_TCP)
     listening.bind((HOST, 0))
     line = f"ready at http://{HOST}:{listening.getsockname()[1]}\n".encode()
