@@ -15,6 +15,7 @@ from benchmarks.people import message_text, settle
 from benchmarks.requests import call, get, post
 from benchmarks.stage import Server
 
+# The last that runs on Python 3.11; later ones were not tried.
 NAME = "aegra-api 0.6.0"
 _REQUIREMENTS = (
     "aegra-api==0.6.0",
