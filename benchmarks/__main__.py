@@ -36,7 +36,7 @@ def main() -> int:
     try:
         with ExitStack() as stack:
             bench = Bench(options, stack)
-            for name in asked.cells or cells:
+            for name in asked.cells or [name for name in cells if not cells[name].on_request]:
                 bench.say(f"{name}: {cells[name].about}")
                 found[name] = cells[name].measure(bench)
                 print(cell_report(name, cells[name].about, found[name]), end="\n\n", flush=True)
@@ -45,7 +45,7 @@ def main() -> int:
         print("Interrupted; everything that was started has ended.", file=sys.stderr)
         return 130
     finally:
-        _conclude(found, options, asked)
+        _conclude(cells, found, options, asked)
     # A quick look asks whether all of it runs, not whether this machine was busy.
     return 1 if not quick and any(map(_has_errors, found.values())) else 0
 
@@ -53,7 +53,8 @@ def main() -> int:
 def _arguments(cells: Mapping[str, Cell]) -> Namespace:
     described = "\n".join(f"  {cell.name:14} {cell.about}" for cell in cells.values())
     parser = ArgumentParser(prog="benchmarks", description="Measure Tertulia beside yardsticks.")
-    parser.add_argument("cells", nargs="*", metavar="cell", help=", ".join(cells))
+    named = [f"{name} (only when named)" if cells[name].on_request else name for name in cells]
+    parser.add_argument("cells", nargs="*", metavar="cell", help=", ".join(named))
     parser.add_argument("--quick", action="store_true", help="only see that all of it runs")
     parser.add_argument("--rounds", type=int, help="of all targets in turns (3)")
     parser.add_argument("--seconds", type=float, help="of each target in each round (3)")
@@ -82,7 +83,9 @@ def _prepare() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _conclude(found: Mapping[str, Findings], options: Options, asked: Namespace) -> None:
+def _conclude(
+    cells: Mapping[str, Cell], found: Mapping[str, Findings], options: Options, asked: Namespace
+) -> None:
     """Print how the goals stand, and write what was asked for."""
     machine = {
         "processors": os.cpu_count(),
@@ -99,7 +102,8 @@ def _conclude(found: Mapping[str, Findings], options: Options, asked: Namespace)
     if asked.json is not None:
         write_json(asked.json, found, options, machine)
     if asked.document is not None:
-        write_document(asked.document, found, about)
+        optional = {name for name, cell in cells.items() if cell.on_request}
+        write_document(asked.document, found, about, optional)
         for findings in found.values():
             write_plots(asked.document, findings)
 

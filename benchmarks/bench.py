@@ -77,7 +77,12 @@ class Bench:
         return quick if self.options.quick else full
 
     def asking(
-        self, server: Server, requests: Sequence[str], connections: int, *others: Job
+        self,
+        server: Server,
+        requests: Sequence[str],
+        connections: int,
+        *others: Job,
+        in_turns: bool = False,
     ) -> Target:
         """Return how to measure requests, each connection repeating its own, and what else is done.
 
@@ -86,9 +91,10 @@ class Bench:
             requests: Whole ones; connection i repeats number i, modulo.
             connections: At the same time.
             others: Jobs that are done meanwhile.
+            in_turns: Send all requests one after the other instead, whoever sends them.
         """
         warm_s = self.size(0.5, 0.1)
-        job = RequestsJob(server.port, list(requests), connections, warm_s)
+        job = RequestsJob(server.port, list(requests), connections, warm_s, in_turns)
         return lambda: measure(server, job, *others, seconds=self.options.seconds)
 
     def rounds(

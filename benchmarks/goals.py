@@ -68,12 +68,18 @@ GOALS = {
     "15b": Goal("1,000 streams: the same", _NONE, 20, "ms"),
     "16": Goal("memory of an open stream", 64, 40, "kB"),
     "18": Goal("a stored stream's CPU / an unstored one's (raw relay)", 1.5, 1.2, "x"),
+    "22a": Goal("list: times less CPU than aegra-api", 2, 4, "x", less_is_better=False),
+    "22b": Goal("20 messages: times less CPU than aegra-api", 2, 4, "x", less_is_better=False),
+    "22c": Goal("append: times less CPU than aegra-api", 2, 4, "x", less_is_better=False),
+    "22d": Goal("list: times less CPU than open-webui", 5, 10, "x", less_is_better=False),
+    "22e": Goal("20 messages: times less CPU than open-webui", 5, 10, "x", less_is_better=False),
+    "22f": Goal("append: times less CPU than open-webui", 5, 10, "x", less_is_better=False),
     "23": Goal("memory of an idle worker", 120, 90, "MB"),
     "start": Goal("ready on an existing data directory", 3, 3, "s"),
 }
 """By row; a row with several measures has letters. 17 (durability) is broken on purpose by
-`tests.promises`; 19 to 21 (search, vectors) come with their features; 22 (peers) needs programs
-that are not brought along."""
+`tests.promises`; 19 to 21 (search, vectors) come with their features; 22 (peers) is measured only
+when its cell is named."""
 
 
 @dataclass(frozen=True, slots=True)

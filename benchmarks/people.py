@@ -138,6 +138,19 @@ class Crowd:
         )
 
 
+def message_text(seq: int, chars: int = MESSAGE_CHARS) -> str:
+    """Return what the database makes of a message's number, for those who must be sent it."""
+    text, length = (_ENGLISH, chars) if seq % 5 < 3 else (_CHINESE, chars // 3)
+    return f"{seq} {text * (chars // 100 + 1)}"[:length]
+
+
+def settle(dsn: str) -> None:
+    """Have what was stored in a database looked at and written: not while it is measured."""
+    with psycopg.connect(dsn, autocommit=True) as sql:
+        sql.execute("VACUUM ANALYZE")
+        sql.execute("CHECKPOINT")
+
+
 class People:
     """Makes crowds, each with numbers of its own."""
 
@@ -188,6 +201,4 @@ class People:
             sql.execute("SET session_replication_role = replica")
             for statement in statements:
                 sql.execute(statement.encode(), values)
-            sql.execute("VACUUM ANALYZE")
-            # What is still to be written shall not be measured.
-            sql.execute("CHECKPOINT")
+        settle(dsn)

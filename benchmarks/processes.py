@@ -30,6 +30,7 @@ class Started:
         log: Where its standard error goes.
         env: All of its environment; None: ours.
         cwd: Where it stands; None: where this project is.
+        python: Of which environment; None: ours.
     """
 
     def __init__(
@@ -39,12 +40,13 @@ class Started:
         log: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        python: Path | None = None,
     ) -> None:
         self._log = log
         self._heard = b""
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [python or sys.executable, "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -83,9 +85,9 @@ class Started:
         line, _, self._heard = self._heard.partition(b"\n")
         return line.decode(errors="replace")
 
-    def port(self) -> int:
-        """Wait until it says that it serves, and return where."""
-        while not (ready := _READY.search(self.line())):
+    def port(self, within_s: float = START_S) -> int:
+        """Wait until it says that it serves, for so long after each other line; return where."""
+        while not (ready := _READY.search(self.line(within_s))):
             pass
         return int(ready[1])
 

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -86,14 +86,22 @@ def cell_tables(findings: Findings) -> str:
     return "\n\n".join(parts)
 
 
-def write_document(path: Path, found: Mapping[str, Findings], about: str) -> None:
+def write_document(
+    path: Path, found: Mapping[str, Findings], about: str, optional: Collection[str]
+) -> None:
     """Put the tables of these cells into a document, each in its place: `<!-- cell -->`.
 
     The place `goals` is written when every other one is, and so is `measured`.
+
+    Args:
+        path: Of the document.
+        found: By cell.
+        about: How it was measured.
+        optional: The cells that need not have been measured for `goals` to be written.
     """
     text = path.read_text()
     tables = {name: cell_tables(findings) for name, findings in found.items()}
-    if set(_PLACE.findall(text)) - {"goals", "measured"} <= set(tables):
+    if set(_PLACE.findall(text)) - {"goals", "measured", *optional} <= set(tables):
         judged = [each for findings in found.values() for each in findings.judged]
         tables |= {"goals": goals_table(judged), "measured": about}
     for name, table_ in tables.items():

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from typing import Any
 
 from benchmarks.load.jobs import HOST
 
@@ -37,6 +38,22 @@ def ask_one_by_one(port: int, path: str, token: str, *, times: int) -> int:
     finally:
         connection.close()
     return size
+
+
+def call(port: int, method: str, path: str, body: object, token: str | None = None) -> Any:  # noqa: ANN401  JSON
+    """Send one request with a JSON body and return what the answer says."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=60)
+    headers = {"Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        connection.request(method, path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        assert answer.status < http.client.BAD_REQUEST, f"{path}: {answer.status} {text!r:.500}"
+        return json.loads(text)
+    finally:
+        connection.close()
 
 
 def _headers(token: str | None, accept: str) -> str:

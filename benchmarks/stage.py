@@ -22,6 +22,9 @@ from tertulia.storage.embedded import EmbeddedPostgres
 from tertulia.storage.migrations import upgrade
 
 _RELOAD_S = 0.3
+_PEER_START_S = 300.0
+"""Importing gigabytes and migrating takes a minute where the disk is slow."""
+_NO_SETTINGS = ("PATH", "LANG", "LC_ALL", "TMPDIR")
 _STATEMENT = re.compile(rb"LOG:  (?:execute|statement)")
 _SETTINGS = re.compile(r"TERTULIA_|DATABASE_URL|SECRET_KEY|PG|.*_API_KEY|.*_BASE_URL")
 
@@ -87,6 +90,34 @@ class Stage:
             cwd=self.directory,
         ) as process:
             yield Server(self, "Tertulia", process.port(), process.pid)
+
+    @contextmanager
+    def started_peer(self, name: str, python: Path, app: str, **env: str) -> Generator[Server]:
+        """Run another product for as long as the block does, in a directory of its own.
+
+        Args:
+            name: Of the product.
+            python: Of the environment that it is installed in.
+            app: `module:attribute`, for uvicorn.
+            env: Its settings. None of ours reach it, and its home is that directory.
+        """
+        home = self.peer_home(name)
+        known = {each: os.environ[each] for each in _NO_SETTINGS if each in os.environ}
+        with Started(
+            "benchmarks.peers.serving",
+            app,
+            log=self.directory / f"{name}.log",
+            env={**known, "HOME": str(home), "PYTHONPATH": str(PROJECT), **env},
+            cwd=home,
+            python=python,
+        ) as process:
+            yield Server(self, name, process.port(_PEER_START_S), process.pid)
+
+    def peer_home(self, name: str) -> Path:
+        """Return the directory of another product, made if it is not there."""
+        home = self.directory / name
+        home.mkdir(exist_ok=True)
+        return home
 
     def leave_postgres(self) -> None:
         """Let PostgreSQL stop whenever no server of the product runs; only these can go on."""

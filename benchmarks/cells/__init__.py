@@ -19,14 +19,21 @@ class Cell:
     name: str
     about: str
     measure: Measure
+    on_request: bool
+    """Whether it is measured only when it is named."""
 
 
-def cell(name: str) -> Callable[[Measure], Measure]:
-    """Let a function be a cell; the first line of its docstring says what it measures."""
+def cell(name: str, *, on_request: bool = False) -> Callable[[Measure], Measure]:
+    """Let a function be a cell; the first line of its docstring says what it measures.
+
+    Args:
+        name: Of the cell.
+        on_request: Measure it only when it is named, for it needs what not everybody has.
+    """
 
     def mark(measure: Measure) -> Measure:
         about = (measure.__doc__ or "").strip().splitlines()[0]
-        _cells[name] = Cell(name, about, measure)
+        _cells[name] = Cell(name, about, measure, on_request)
         return measure
 
     return mark

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 HOST = "127.0.0.1"
+NUMBER = "########"
+"""In requests that are sent in turns: a number of as many digits, another one each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,8 @@ class RequestsJob:
     """Whole requests as they go over the wire; connection i repeats number i, modulo."""
     connections: int
     warm_s: float = 0.5
+    in_turns: bool = False
+    """Whether each connection sends the one that has not been sent for longest instead."""
 
 
 @dataclass(frozen=True, slots=True)

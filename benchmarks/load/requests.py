@@ -1,14 +1,16 @@
 """Requests over connections that are kept: the least HTTP/1.1 that any server's answer needs."""
 
 import asyncio
+import itertools
 import json
 import os
 import re
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from benchmarks.load.jobs import HOST, Measured, RequestsJob, percentile
+from benchmarks.load.jobs import HOST, NUMBER, Measured, RequestsJob, percentile
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _HEAD_END = b"\r\n\r\n"
@@ -39,10 +41,12 @@ class _Crowd:
         told: asyncio.Queue[None] = asyncio.Queue()
         loop.add_reader(0, lambda: os.read(0, 64) and told.put_nowait(None))
         requests = [request.encode() for request in self._job.requests]
+        turns = _numbered(requests)
         for number in range(self._job.connections):
-            request = requests[number % len(requests)]
+            own = itertools.repeat(requests[number % len(requests)])
+            asked = turns if self._job.in_turns else own
             _, connection = await loop.create_connection(
-                lambda request=request: _Connection(self, request), HOST, self._job.port
+                lambda asked=asked: _Connection(self, asked), HOST, self._job.port
             )
             self._connections.append(connection)
         await asyncio.sleep(self._job.warm_s)
@@ -82,12 +86,19 @@ class _Crowd:
             self.notes.append(note)
 
 
-class _Connection(asyncio.Protocol):
-    """Sends its request again whenever the answer is whole."""
+def _numbered(requests: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield one after the other, for ever, each with a number of its own."""
+    mark = NUMBER.encode()
+    for number, request in enumerate(itertools.cycle(requests)):
+        yield request.replace(mark, b"%0*d" % (len(mark), number))
 
-    def __init__(self, crowd: _Crowd, request: bytes) -> None:
+
+class _Connection(asyncio.Protocol):
+    """Sends its next request whenever the answer is whole."""
+
+    def __init__(self, crowd: _Crowd, requests: Iterator[bytes]) -> None:
         self._crowd = crowd
-        self._request = request
+        self._requests = requests
         self._transport: asyncio.Transport | None = None
         self._head: bytes = b""
         self._left: int = -1
@@ -140,7 +151,7 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None, "connected"
         self._left = -1
         self.asked_at = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(next(self._requests))
 
 
 if sys.platform == "win32":
