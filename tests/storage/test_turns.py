@@ -154,6 +154,31 @@ class TestACrowd:
         holding.cancel()
         await asyncio.gather(holding, return_exceptions=True)
 
+    async def test_gets_its_share_of_turns_when_others_keep_the_line_long(self) -> None:
+        turns = Turns(1, stuck_s=60, wait_s=60)
+
+        async def again_and_again() -> None:
+            while True:
+                async with turns:
+                    await asyncio.sleep(0)
+
+        others = [asyncio.ensure_future(again_and_again()) for _ in range(10)]
+        await asyncio.sleep(0)
+        served = 0
+
+        async def visit() -> None:
+            nonlocal served
+            await turns.until_short()
+            async with turns:
+                served += 1
+
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(visit() for _ in range(50)))
+        assert served == 50
+        for each in others:
+            each.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
     async def test_loses_nobodys_place_when_some_leave(self) -> None:
         turns, begun = Turns(1, stuck_s=60, wait_s=60), asyncio.Event()
         holding = asyncio.ensure_future(hold(turns, begun))

@@ -36,8 +36,9 @@ _T = TypeVar("_T")
 class DatabaseLimits:
     """How long anything may take, so that no answer takes longer than seven seconds.
 
-    Waiting for a turn (twice, where who asks is asked by itself), connecting and one stuck
-    statement are what a request can wait for; the first fault ends it.
+    Waiting until few wait for a turn, waiting for a turn (twice, where who asks is asked by
+    itself), connecting and one stuck statement are what a request can wait for; the first fault
+    ends it, and the guard ends what all of them together make too long.
     """
 
     pool_size: int = 10
@@ -46,7 +47,8 @@ class DatabaseLimits:
     stuck_s: float = 1.5
     """How long no connection may come free before those who wait are turned away."""
     turn_s: float = 3.0
-    """How long anybody waits for one while they do come free."""
+    """How long anybody waits for one while they do come free; before that as long again for few
+    to wait."""
     connect_s: float = 2.0
     statement_s: float = 4.5
     lock_s: float = 4.0

@@ -15,6 +15,9 @@ _LATE_S = 0.1
 _SHORT = 2
 """A line is short while it is no longer than so many times as many as have a turn at once. There
 is always somebody to be next then, who need not be fetched from further away."""
+_OWED = 8
+"""One of so many turns is the crowd's, however long the line: it would wait for ever behind those
+who come to the line without having waited for it to be short, and then come again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +60,8 @@ class Turns:
         self._passed_on = 0
         self._is_watched = False
         self._is_letting_in = False
+        self._let_in_at = 0
+        """How many turns had been passed on when somebody was let in last."""
 
     async def __aenter__(self) -> None:
         """Wait for a turn.
@@ -86,7 +91,7 @@ class Turns:
         self._pass_on()
 
     async def until_short(self) -> None:
-        """Wait until the line is short, in the order of those who do so.
+        """Wait until the line is short, in the order of those who do so, or for a place owed.
 
         For whoever has things to prepare before a turn. A thousand who are prepared cost more than
         a thousand who have not begun: nothing of them is in the processor's caches any more when
@@ -102,7 +107,6 @@ class Turns:
             await mine.call
         except BaseException:
             self._was_called(mine, self._crowd)
-            self._let_in_soon()
             raise
 
     def _wait_in(self, those: deque[_Waiting]) -> _Waiting:
@@ -163,8 +167,11 @@ class Turns:
     def _let_in(self) -> None:
         self._is_letting_in = False
         room = self._short - len(self._line)
+        if room <= 0 and self._passed_on - self._let_in_at >= _OWED:
+            room = 1
         if room <= 0:
             return
+        self._let_in_at = self._passed_on
         while self._crowd and room > 0:
             room -= self._crowd.popleft().is_called()
         # When it looks again, they stand in the line, or did not want a turn at all.
